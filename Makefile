@@ -1,0 +1,81 @@
+# `make` lists the targets. Everything runs inside .venv; nothing is installed outside it.
+# Options: FORCE=1 executes all notebooks, PROFILE=smoke|cpu|gpu sets how much they do,
+# NB=<slug> names one notebook, PY=<python> picks the interpreter for a new .venv.
+
+SHELL := /bin/bash
+B := .venv/bin
+PROFILE ?= cpu
+CANDIDATES := python3.11 python3.12 python3.13 python3.14 python3
+# The first interpreter of the right version that can also make virtual environments.
+PY ?= $(shell for python in $(CANDIDATES); do \
+	$$python -c 'import sys, venv, ensurepip; sys.exit(not (3, 11) <= sys.version_info < (3, 15))' \
+	2>/dev/null && echo $$python && break; done)
+# Two workers with one thread each: OpenMP's threads would wait for each other otherwise.
+PYTEST := OMP_NUM_THREADS=1 $(B)/python -m pytest -q -n 2 --dist loadfile
+
+.DEFAULT_GOAL := help
+.PHONY: help book site execute study stale lab test test-fast test-units test-notebooks lint \
+	student mutate bench clean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+# environment.yml names what to install, so that conda users and this file cannot drift apart.
+.venv/.stamp: pyproject.toml constraints.txt environment.yml
+	@test -x $(B)/python || { test -n "$(PY)" || { echo "error: no Python 3.11 to 3.14 with the\
+	venv module found (tried $(CANDIDATES)); install one or run: make PY=/path/to/python" >&2; \
+	exit 2; }; echo "making .venv with $(PY)"; $(PY) -m venv .venv; }
+	@echo "installing under constraints.txt (minutes, about 1.7 GB, the first time)"
+	@sed -n '/- pip:/,$$p' environment.yml | sed -n 's/^ *- //p' | grep -v '^pip:' > .requirements.tmp
+	@$(B)/python -m pip install -q --disable-pip-version-check -r .requirements.tmp
+	@rm .requirements.tmp && touch $@
+
+book: .venv/.stamp ## install, execute what is stale, render the site (FORCE=1 PROFILE=cpu)
+	@$(B)/python -m gentok.notebook refresh --profile $(PROFILE) $(if $(FORCE),--force)
+	@$(MAKE) --no-print-directory site
+	@echo "open $(CURDIR)/_build/html/index.html"
+
+site: .venv/.stamp ## render the site from the committed outputs; warnings are errors
+	@$(B)/jupyter-book build . --toc book/_toc.yml -W --keep-going -q
+
+execute: .venv/.stamp ## run one notebook and store its outputs (NB=enat PROFILE=cpu)
+	@test -n "$(NB)" || { echo "error: say which: make execute NB=<slug>" >&2; exit 2; }
+	@$(B)/python -m gentok.notebook execute $(NB) --profile $(PROFILE)
+
+study: .venv/.stamp ## measure one notebook's claims over all seeds (NB=enat)
+	@test -n "$(NB)" || { echo "error: say which: make study NB=<slug>" >&2; exit 2; }
+	@$(B)/python -m gentok.notebook study $(NB)
+
+stale: .venv/.stamp ## name the notebooks and records whose code has changed
+	@$(B)/python -m gentok.notebook stale --profile $(PROFILE)
+
+lab: .venv/.stamp ## open JupyterLab; saving a notebook writes both of its halves
+	@$(B)/jupyter lab notebooks
+
+test: lint test-units test-notebooks ## the whole suite: lint, tests, notebooks, site
+
+test-units: .venv/.stamp
+	@$(PYTEST) tests
+
+test-notebooks: .venv/.stamp
+	@GENTOK_PROFILE=smoke $(PYTEST) --nbval-lax --nbval-current-env --nbval-cell-timeout=120 notebooks
+
+test-fast: .venv/.stamp ## the quick part of the tests, under 3 minutes
+	@$(PYTEST) -m "not slow and not book and not mutation" tests
+
+lint: .venv/.stamp ## ruff, the floors of the library (import-linter), spelling
+	@$(B)/ruff check . && $(B)/ruff format --check -q .
+	@$(B)/lint-imports --no-cache
+	@$(B)/codespell
+
+student: .venv/.stamp ## copies of the notebooks without solutions, in _build/student
+	@$(B)/python -m gentok.notebook student
+
+mutate: .venv/.stamp ## break mechanisms on purpose; the tests must notice each
+	@$(PYTEST) -m mutation tests
+
+bench: .venv/.stamp ## the library beside its peers; writes a page of the book
+	@$(B)/python -m benchmarks
+
+clean: ## remove what was built; .venv stays
+	rm -rf _build .ruff_cache .import_linter_cache .hypothesis

@@ -1,0 +1,1 @@
+"""The library beside its peers: the same work, interleaved in one run, reported as ratios."""

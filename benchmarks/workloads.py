@@ -1,0 +1,182 @@
+"""What is compared with what. Sizes follow the small models that the chapters train."""
+
+from collections.abc import Callable
+
+import torch
+from torch import nn
+
+from benchmarks.measure import Work, Workload
+from gentok.nn.conv import ConvDecoder, ConvEncoder
+from gentok.nn.quantize import ResidualVQ, VectorQuantizer
+from gentok.nn.wavelet import haar2d, inverse_haar2d
+from gentok.process.flow import euler_sample
+from gentok.process.gaussian import DiagonalGaussian
+
+CODES, DIM, GRID = 512, 64, 64
+
+
+def _backward(forward: Callable[[], torch.Tensor], module: nn.Module) -> Work:
+    """Forward, then backward, with fresh gradients."""
+
+    def work() -> None:
+        module.zero_grad(set_to_none=True)
+        forward().backward()
+
+    return work
+
+
+def _quantizer_train(ours: nn.Module, peer: nn.Module) -> tuple[Work, Work]:
+    z = torch.randn(64, GRID, DIM, requires_grad=True)
+
+    def forward(module: nn.Module) -> torch.Tensor:
+        z_q, _, loss = module(z)
+        return z_q.sum() + loss.sum()
+
+    return _backward(lambda: forward(ours), ours), _backward(lambda: forward(peer), peer)
+
+
+PEER_VQ = {"decay": 0.99, "threshold_ema_dead_code": 2, "commitment_weight": 1.0}
+OUR_VQ = {"decay": 0.99, "dead_threshold": 2.0, "commitment": 1.0}
+
+
+def vq_train() -> tuple[Work, Work]:
+    """Quantize 4096 latents, update the codebook, back-propagate."""
+    from vector_quantize_pytorch import VectorQuantize
+
+    peer = VectorQuantize(DIM, CODES, rotation_trick=False, **PEER_VQ)
+    return _quantizer_train(VectorQuantizer(CODES, DIM, **OUR_VQ), peer)
+
+
+def vq_codes() -> tuple[Work, Work]:
+    """Codes only, evaluation mode."""
+    from vector_quantize_pytorch import VectorQuantize
+
+    ours = VectorQuantizer(CODES, DIM).eval()
+    peer = VectorQuantize(DIM, CODES).eval()
+    z = torch.randn(64, GRID, DIM)
+    no_grad = torch.no_grad()
+    return no_grad(lambda: ours(z)[1]), no_grad(lambda: peer(z)[1])
+
+
+def rvq_train() -> tuple[Work, Work]:
+    """Eight residual levels."""
+    from vector_quantize_pytorch import ResidualVQ as Peer
+
+    peer = Peer(dim=DIM, codebook_size=CODES, num_quantizers=8, rotation_trick=False, **PEER_VQ)
+    return _quantizer_train(ResidualVQ(8, CODES, DIM, **OUR_VQ), peer)
+
+
+SMALL = {"channels": 32, "multipliers": (1, 2, 2), "num_res_blocks": 1, "groups": 8}
+PEER_SMALL = {
+    "in_channels": 3,
+    "out_channels": 3,
+    "block_out_channels": (32, 64, 64),
+    "layers_per_block": 1,
+    "norm_num_groups": 8,
+}
+STAGES = {
+    "down_block_types": ("DownEncoderBlock2D",) * 3,
+    "up_block_types": ("UpDecoderBlock2D",) * 3,
+}
+
+
+def kl_vae() -> tuple[Work, Work]:
+    """Encode, sample, decode, back-propagate 64 images."""
+    from diffusers import AutoencoderKL
+
+    ours = nn.ModuleList([ConvEncoder(3, 8, **SMALL), ConvDecoder(4, 3, **SMALL)])
+    peer = AutoencoderKL(**PEER_SMALL, **STAGES, latent_channels=4)
+    x = torch.randn(64, 3, 32, 32)
+
+    def forward() -> torch.Tensor:
+        posterior = DiagonalGaussian.from_moments(ours[0](x))
+        return ours[1](posterior.sample()).sub(x).square().mean() + posterior.kl().mean()
+
+    def peer_forward() -> torch.Tensor:
+        posterior = peer.encode(x).latent_dist
+        return peer.decode(posterior.sample()).sample.sub(x).square().mean() + posterior.kl().mean()
+
+    return _backward(forward, ours), _backward(peer_forward, peer)
+
+
+def vq_vae() -> tuple[Work, Work]:
+    """Encode, quantize, decode, back-propagate 64 images."""
+    from diffusers import VQModel
+
+    quantizer = VectorQuantizer(CODES, 8)
+    ours = nn.ModuleList([ConvEncoder(3, 8, **SMALL), ConvDecoder(8, 3, **SMALL), quantizer])
+    peer = VQModel(
+        **PEER_SMALL, **STAGES, latent_channels=8, num_vq_embeddings=CODES, vq_embed_dim=8
+    )
+    x = torch.randn(64, 3, 32, 32)
+
+    def forward() -> torch.Tensor:
+        z_q, _, loss = quantizer(ours[0](x).permute(0, 2, 3, 1))
+        return ours[1](z_q.permute(0, 3, 1, 2)).sub(x).square().mean() + loss
+
+    def peer_forward() -> torch.Tensor:
+        out = peer(x)
+        return out.sample.sub(x).square().mean() + out.commit_loss.mean()
+
+    return _backward(forward, ours), _backward(peer_forward, peer)
+
+
+def sampler_arithmetic() -> tuple[Work, Work]:
+    """25 Euler steps with a network that costs nothing: what the sampler itself takes."""
+    from diffusers import FlowMatchEulerDiscreteScheduler
+
+    noise = torch.randn(16, 4, 16, 16)
+    scheduler = FlowMatchEulerDiscreteScheduler()
+
+    def peer() -> torch.Tensor:
+        scheduler.set_timesteps(25)
+        x = noise
+        for t in scheduler.timesteps:
+            x = scheduler.step(x, t, x, return_dict=False)[0]
+        return x
+
+    return (lambda: euler_sample(lambda x, t: x, noise, 25)), torch.no_grad(peer)
+
+
+def haar() -> tuple[Work, Work]:
+    """Three levels there and back."""
+    import ptwt
+
+    x = torch.randn(64, 3, 64, 64)
+
+    def ours() -> torch.Tensor:
+        low, highs = x, []
+        for _ in range(3):
+            low, high = haar2d(low)
+            highs.append(high)
+        for high in reversed(highs):
+            low = inverse_haar2d(low, high)
+        return low
+
+    def peer() -> torch.Tensor:
+        return ptwt.waverec2(ptwt.wavedec2(x, "haar", level=3, mode="zero"), "haar")
+
+    return ours, peer
+
+
+WORKLOADS = [
+    Workload(
+        "VQ, EMA and revival, training, 4096 latents of 64, 512 codes",
+        "vector-quantize-pytorch VectorQuantize",
+        5.0,
+        vq_train,
+    ),
+    Workload("VQ codes, evaluation", "vector-quantize-pytorch VectorQuantize", 2.0, vq_codes),
+    Workload(
+        "residual VQ, 8 levels, training", "vector-quantize-pytorch ResidualVQ", 3.5, rvq_train
+    ),
+    Workload("KL-VAE, training, 64 images 32x32", "diffusers AutoencoderKL", 0.95, kl_vae),
+    Workload("VQ-VAE, training, 64 images 32x32", "diffusers VQModel", 0.95, vq_vae),
+    Workload(
+        "flow sampler arithmetic, 25 steps",
+        "diffusers FlowMatchEulerDiscreteScheduler",
+        1.0,
+        sampler_arithmetic,
+    ),
+    Workload("Haar 2-D, 3 levels there and back, 64 images 64x64", "ptwt", 2.7, haar),
+]

@@ -1,0 +1,13 @@
+"""gentok: the library of the textbook *Generative Tokenizers*.
+
+Floors, each importing only those below it: ``nn`` (layers), ``process`` (how samples come from
+noise or tokens), ``data`` and ``measure``, the parts (one file a system), and on top ``train``,
+``claims``, ``study``, ``plot``, the registry and the command line.
+"""
+
+from importlib.metadata import PackageNotFoundError, version
+
+try:
+    __version__ = version("gentok")
+except PackageNotFoundError:  # the source tree on the path, not installed
+    __version__ = "0+source"

@@ -1,0 +1,53 @@
+"""Masked-token generation (Chang et al. 2022, MaskGIT): schedules, masks, what to reveal next.
+
+A mask is bool, True where the token is hidden. Shapes: B batch, N tokens, K codes.
+"""
+
+import math
+
+import torch
+from torch import Tensor
+
+
+def num_masked_after(step: int, num_steps: int, num_tokens: int) -> int:
+    """Tokens still hidden after step s (from 0) of S: floor(N cos(pi/2 (s+1)/S)).
+
+    The cosine reveals few tokens at first, when little is known, and many at the end; 0 at the end.
+
+    Raises:
+        ValueError: if ``step`` is not in [0, num_steps).
+    """
+    if not 0 <= step < num_steps:
+        raise ValueError(f"step must lie in [0, {num_steps}), got {step}")
+    if step == num_steps - 1:
+        return 0  # cos(pi/2) is not exactly zero in floating point
+    return math.floor(num_tokens * math.cos(math.pi / 2 * (step + 1) / num_steps))
+
+
+def random_mask(batch: int, num_tokens: int, num_masked: int, device=None) -> Tensor:
+    """(B, N) bool with exactly ``num_masked`` random True in every row."""
+    order = torch.rand(batch, num_tokens, device=device).argsort(-1).argsort(-1)
+    return order < num_masked
+
+
+def gumbel(shape: torch.Size | tuple[int, ...], device=None) -> Tensor:
+    """Standard Gumbel noise; -log(-log u) is several times faster than torch's exponential_."""
+    u = torch.rand(shape, device=device).clamp_(1e-20, 1 - 1e-7)
+    return -torch.log(-torch.log(u))
+
+
+def sample_categorical(logits: Tensor) -> Tensor:
+    """One draw from softmax(logits) along the last axis: (..., K) -> (...) int64.
+
+    The Gumbel-max trick: the largest of logits + Gumbel noise has exactly that distribution.
+    """
+    return (logits + gumbel(logits.shape, logits.device)).argmax(-1)
+
+
+def remask(confidence: Tensor, num_masked: int) -> Tensor:
+    """Hide the ``num_masked`` least confident tokens of each row: (B, N) float -> (B, N) bool.
+
+    Tokens that must stay visible carry +inf. All rows hide equally many, ties broken by position.
+    """
+    ranks = confidence.argsort(dim=-1, stable=True).argsort(-1)
+    return ranks < num_masked
