@@ -25,7 +25,7 @@ help: ## list the targets
 	@test -x $(B)/python || { test -n "$(PY)" || { echo "error: no Python 3.11 to 3.14 with the\
 	venv module found (tried $(CANDIDATES)); install one or run: make PY=/path/to/python" >&2; \
 	exit 2; }; echo "making .venv with $(PY)"; $(PY) -m venv .venv; }
-	@echo "installing under constraints.txt (minutes, about 1.7 GB, the first time)"
+	@echo "installing under constraints.txt (minutes, about 2.2 GB, the first time)"
 	@sed -n '/- pip:/,$$p' environment.yml | sed -n 's/^ *- //p' | grep -v '^pip:' > .requirements.tmp
 	@$(B)/python -m pip install -q --disable-pip-version-check -r .requirements.tmp
 	@rm .requirements.tmp && touch $@
@@ -75,7 +75,7 @@ mutate: .venv/.stamp ## break mechanisms on purpose; the tests must notice each
 	@$(PYTEST) -m mutation tests
 
 bench: .venv/.stamp ## the library beside its peers; writes a page of the book
-	@$(B)/python -m benchmarks
+	@OMP_NUM_THREADS=1 $(B)/python -m benchmarks
 
 clean: ## remove what was built; .venv stays
 	rm -rf _build .ruff_cache .import_linter_cache .hypothesis

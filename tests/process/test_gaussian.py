@@ -26,10 +26,10 @@ def test_kl_of_the_prior_is_zero_and_otherwise_positive():
 
 def test_samples_have_the_stated_moments():
     torch.manual_seed(0)
-    q = DiagonalGaussian(torch.full((200_000, 1), 2.0), torch.full((200_000, 1), 1.0).log() * 2)
+    q = DiagonalGaussian(torch.full((200_000, 1), 2.0), torch.full((200_000, 1), 3.0).log() * 2)
     z = q.sample()
-    assert z.mean().item() == pytest.approx(2.0, abs=0.01)
-    assert z.std().item() == pytest.approx(1.0, abs=0.01)
+    assert z.mean().item() == pytest.approx(2.0, abs=0.03)
+    assert z.std().item() == pytest.approx(3.0, abs=0.02)
     assert torch.equal(q.mode(), q.mean)
 
 

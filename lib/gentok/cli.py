@@ -1,0 +1,278 @@
+"""The ``gentok`` command.
+
+Exit codes: 0 done, 2 an error (one line on standard error says which), 130 stopped by Ctrl-C. With
+``--json`` standard output holds JSON and nothing else; its keys do not change.
+"""
+
+import importlib
+import json
+import os
+import shlex
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from gentok import registry
+
+# torch takes seconds to import, so each command imports what it needs.
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="Generative Tokenizers: 34 published systems, to look at, train and sample.",
+    epilog="Start with: gentok list · gentok info fa_vae · gentok train fa_vae --profile smoke",
+)
+
+
+class _Stopped(Exception):
+    """Ctrl-C, with what to say about it."""
+
+
+Slug = Annotated[str, typer.Argument(help="A system, as `gentok list` prints it.")]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+Preset = Annotated[str, typer.Option(help="A size; `gentok info SLUG` lists them.")]
+
+
+@app.command("list", epilog="Example: gentok list --json")
+def list_systems(as_json: Json = False) -> None:
+    """List all systems of the book."""
+    if as_json:
+        _print_json([_facts(system) for system in registry.systems()])
+        return
+    table = Table("slug", "part", "year", "state", "what it does", title="Systems")
+    for system in registry.systems():
+        table.add_row(system.slug, system.part, str(system.year), system.state, system.summary)
+    Console().print(table)
+
+
+@app.command(epilog="Example: gentok info fa_vae --preset tiny --json")
+def info(slug: Slug, preset: Preset = "tiny", as_json: Json = False) -> None:
+    """Show a system: its paper, presets, configuration, parameters and cost.
+
+    The model is built without memory for its weights, so that any size can be asked for. FLOPs are
+    those of one forward pass of the loss on a batch of one, counted as two per multiply-add.
+    """
+    system = registry.get(slug)
+    facts = _facts(system)
+    if system.module is not None:
+        facts |= _size(slug, preset)
+    if as_json:
+        _print_json(facts)
+        return
+    table = Table("", "", show_header=False, title=system.title)
+    for name, value in facts.items():
+        if name == "config":
+            value = "\n".join(f"{key} = {item}" for key, item in value.items())
+        elif isinstance(value, int) and name != "year":
+            value = f"{value:,}"
+        elif isinstance(value, list):
+            value = ", ".join(value)
+        table.add_row(name.replace("_", " "), "" if value is None else str(value))
+    Console().print(table)
+
+
+@app.command(
+    epilog="Example: gentok train enat --profile smoke · on several GPUs: "
+    "accelerate launch -m gentok.cli train enat --profile gpu"
+)
+def train(
+    slug: Slug,
+    preset: Preset = "tiny",
+    profile: Annotated[
+        str, typer.Option(help="smoke, cpu, study or gpu; GENTOK_PROFILE wins.")
+    ] = "cpu",
+    out: Annotated[
+        Path | None,
+        typer.Option(help="Checkpoint to write.", show_default="runs/SLUG-PRESET-PROFILE"),
+    ] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Continue from that checkpoint.")
+    ] = False,
+    seed: Annotated[int, typer.Option(help="Seed of weights, batches and noise.")] = 0,
+) -> None:
+    """Train a system and keep its checkpoint.
+
+    Ctrl-C ends the step, saves and exits with code 130. A run that was stopped or killed goes on
+    with --resume, to the same result bit for bit.
+    """
+    config = _preset(slug, preset)
+    chosen = _profile(profile)
+    out = out or Path("runs") / f"{slug}-{preset}-{chosen.name}.safetensors"
+    _check_out(out, resume, chosen.name)
+    recipe = importlib.import_module(f"gentok.recipes.{slug}")
+    try:
+        recipe.train(config, chosen, out=out, resume=resume, seed=seed)
+    except KeyboardInterrupt:
+        options = {"preset": preset, "profile": chosen.name, "out": str(out), "seed": str(seed)}
+        words = [slug, *(word for k, v in options.items() for word in (f"--{k}", v)), "--resume"]
+        raise _Stopped(f"stopped; to go on: gentok train {shlex.join(words)}") from None
+    if _is_main():
+        print(f"saved {out}")
+
+
+@app.command(
+    epilog="Example: gentok sample fa_vae --from runs/fa_vae-tiny-cpu.safetensors --out samples.png"
+)
+def sample(
+    slug: Slug,
+    checkpoint: Annotated[Path, typer.Option("--from", help="A checkpoint of `gentok train`.")],
+    out: Annotated[Path, typer.Option(help="The file to write.")],
+    n: Annotated[int, typer.Option("-n", min=1, help="How many samples.")] = 16,
+    seed: Annotated[int, typer.Option(help="Seed of the noise.")] = 0,
+) -> None:
+    """Draw samples, or reconstructions from a tokenizer, and write them to a file."""
+    registry.load(slug)
+    if not checkpoint.is_file():
+        raise FileNotFoundError(f"--from: no checkpoint at {checkpoint}")
+    recipe = importlib.import_module(f"gentok.recipes.{slug}")
+    out.parent.mkdir(parents=True, exist_ok=True)
+    recipe.sample(checkpoint, out, n=n, seed=seed)
+    print(f"wrote {out}")
+
+
+@app.command(epilog="Example: gentok claims --json")
+def claims(as_json: Json = False) -> None:
+    """Show what the papers claim and what was measured here.
+
+    All verdicts are computed again from the recorded values; a record that disagrees is an error.
+    """
+    from gentok.claims import Ledger
+
+    ledger = Ledger()
+    if wrong := ledger.mismatches():
+        raise ValueError(f"{ledger.folder}: {wrong[0]}")
+    if as_json:
+        _print_json([{"slug": slug, **claim} for slug, claim in ledger.claims()])
+        return
+    table = Table("system", "id", "claim", "difference", "seeds", "verdict", title="Claims")
+    for row in ledger.table().to_dict("records"):
+        table.add_row(*(str(row[column.header]) for column in table.columns))
+    Console().print(table)
+
+
+@app.command(epilog="Example: gentok doctor --json")
+def doctor(as_json: Json = False) -> None:
+    """Show versions, device, memory and which data sets are here."""
+    from gentok.doctor import report
+
+    facts = report()
+    if as_json:
+        _print_json(facts)
+        return
+    table = Table("", "", show_header=False, title="gentok doctor")
+    for group, values in facts.items():
+        for name, value in values.items():
+            table.add_row(f"{group} · {name}", "not found" if value is None else str(value))
+    Console().print(table)
+
+
+def main() -> None:
+    """Run the command and exit: 0 done, 2 error, 130 stopped."""
+    sys.exit(run(sys.argv[1:]))
+
+
+def run(arguments: list[str]) -> int:
+    """Run the command on the given words.
+
+    Returns:
+        the exit code; an error has been printed as one line on standard error.
+    """
+    try:
+        code = app(arguments, prog_name="gentok", standalone_mode=False) or 0
+        if code == 130:  # typer's word for Ctrl-C; older versions raise Abort
+            raise _Stopped("stopped")
+        return code
+    except (_Stopped, typer.Abort) as stopped:
+        _say(str(stopped) or "stopped")
+        return 130
+    except (ValueError, OSError, FloatingPointError, MemoryError) as error:
+        _say(f"error: {error}")
+    except Exception as error:
+        if hasattr(error, "format_message"):  # typer's own: a wrong option, a missing argument
+            _say(f"error: {error.format_message()} (see gentok --help)")
+        elif type(error).__name__ == "OutOfMemoryError":
+            _say(f"error: the device has too little memory: {error}")
+        else:
+            raise
+    return 2
+
+
+def _say(message: str) -> None:
+    """One line on standard error, whatever the message."""
+    print("gentok:", " ".join(message.split()), file=sys.stderr)
+
+
+def _print_json(value: Any) -> None:
+    print(json.dumps(value, indent=2, ensure_ascii=False, default=str))
+
+
+def _is_main() -> bool:
+    """Whether this is the first of the processes that were launched."""
+    return os.environ.get("RANK", "0") == "0"
+
+
+def _facts(system: registry.System) -> dict[str, Any]:
+    names = ("slug", "part", "title", "year", "arxiv", "key", "summary", "state")
+    return {name: getattr(system, name) for name in names}
+
+
+def _profile(name: str) -> Any:
+    from gentok import profiles
+
+    if name not in profiles.SEEDS:
+        hint = registry.nearest(name, list(profiles.SEEDS))
+        raise ValueError(f"unknown profile {name!r}{hint}; accepted: {', '.join(profiles.SEEDS)}")
+    return profiles.profile(name)
+
+
+def _preset(slug: str, preset: str) -> Any:
+    """The configuration of a system's preset."""
+    presets = registry.load(slug).PRESETS
+    if preset not in presets:
+        hint = registry.nearest(preset, list(presets))
+        raise ValueError(f"{slug} has no preset {preset!r}{hint}; accepted: {', '.join(presets)}")
+    return presets[preset]
+
+
+def _check_out(out: Path, resume: bool, profile: str) -> None:
+    """Refuse to write over a checkpoint that someone may want."""
+    if out.is_file() and not resume and profile != "smoke":
+        raise ValueError(f"{out} is there already: add --resume, or name another file with --out")
+    if resume and not out.is_file() and _is_main():
+        _say(f"note: no checkpoint at {out} yet; what was not saved starts at step 0")
+
+
+def _size(slug: str, preset: str) -> dict[str, Any]:
+    """Configuration, parameters and FLOPs of a preset, counted on the meta device."""
+    import dataclasses
+
+    import torch
+
+    from gentok.measure.cost import count_flops, count_parameters
+
+    config, module = _preset(slug, preset), registry.load(slug)
+    with torch.device("meta"):
+        model = module.build(config)
+    batch = module.example(config, batch_size=1, device="meta")
+    torch.manual_seed(0)  # a loss may draw how much it masks, and so how much it computes
+    try:
+        flops = count_flops(model.loss, batch)
+    except (RuntimeError, NotImplementedError) as error:  # a loss that must see values
+        _say(f"note: FLOPs of {slug} not counted: {error}")
+        flops = None
+    return {
+        "preset": preset,
+        "presets": list(module.PRESETS),
+        "config": dataclasses.asdict(config),
+        "parameters": count_parameters(model),
+        "published_parameters": config.published_params,
+        "flops": flops,
+    }
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,84 @@
+"""Data sets and streams: real where a reader has them, embedded or drawn everywhere.
+
+Images are float32 in [-1, 1], (B, 3, H, W), in batches and as bytes in an :class:`ImageSet`.
+"""
+
+from gentok.data.cameras import Cameras, look_at, orbit
+from gentok.data.embedded import digits, text
+from gentok.data.folder import available, data_folder
+from gentok.data.imageset import ImageSet, batches, generator, to_float, to_uint8
+from gentok.data.motion import Motion, forward_kinematics, sample_motions
+from gentok.data.music import Music, render_music, sample_music
+from gentok.data.photos import PHOTOGRAPHS, photographs
+from gentok.data.real_images import cifar10, mnist
+from gentok.data.real_shapes import Mesh, meshes, mocap
+from gentok.data.real_sound import Sounds, chorales, spoken_digits
+from gentok.data.world import COLOURS, SHAPES, Scenes, captions, sample_scenes, scene_graphs
+from gentok.data.world_images import (
+    class_images,
+    class_maps,
+    render_images,
+    render_masks,
+    world_batches,
+)
+from gentok.data.world_solids import (
+    SOLID_NAMES,
+    point_cloud,
+    sample_mesh,
+    signed_distance,
+    solid_mesh,
+)
+from gentok.data.world_video import Video, render_video, warp
+from gentok.data.world_views import Views, render_views
+
+__all__ = [
+    "COLOURS",
+    "PHOTOGRAPHS",
+    "SHAPES",
+    "SOLID_NAMES",
+    "Cameras",
+    "ImageSet",
+    "Mesh",
+    "Motion",
+    "Music",
+    "Scenes",
+    "Sounds",
+    "Video",
+    "Views",
+    "available",
+    "batches",
+    "captions",
+    "chorales",
+    "cifar10",
+    "class_images",
+    "class_maps",
+    "data_folder",
+    "digits",
+    "forward_kinematics",
+    "generator",
+    "look_at",
+    "meshes",
+    "mnist",
+    "mocap",
+    "orbit",
+    "photographs",
+    "point_cloud",
+    "render_images",
+    "render_masks",
+    "render_music",
+    "render_video",
+    "render_views",
+    "sample_mesh",
+    "sample_motions",
+    "sample_music",
+    "sample_scenes",
+    "scene_graphs",
+    "signed_distance",
+    "solid_mesh",
+    "spoken_digits",
+    "text",
+    "to_float",
+    "to_uint8",
+    "warp",
+    "world_batches",
+]

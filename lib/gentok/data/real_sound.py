@@ -1,0 +1,159 @@
+"""Recorded speech and composed music, from the folder GENTOK_DATA or from the hub.
+
+Spoken digits: the Free Spoken Digit Dataset (Jackson et al.), 3,000 recordings at 8 kHz. Chorales:
+382 four-part chorales by J. S. Bach on a grid of sixteenth notes (Boulanger-Lewandowski et al.
+2012; the separated form of the JSB-Chorales-dataset).
+"""
+
+import io
+import pickle
+import zipfile
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from gentok.data import folder
+from gentok.data.real_images import check_split, read_parquet
+
+CHORALES = "chorales/Jsb16thSeparated.npz"
+
+
+@dataclass(frozen=True)
+class Sounds:
+    """Recordings of different lengths.
+
+    Attributes:
+        waves: one tensor (L,) each, float32 in [-1, 1].
+        rate: samples a second.
+        labels: (N,) int64; ``speakers``: a name each; ``source``: in words.
+    """
+
+    waves: list[Tensor] = field(repr=False)
+    rate: int
+    labels: Tensor = field(repr=False)
+    speakers: tuple[str, ...] = field(repr=False)
+    source: str
+
+    def __len__(self) -> int:
+        return len(self.waves)
+
+    def padded(self, length: int) -> Tensor:
+        """All recordings cut or filled with silence at the end, (N, length)."""
+        out = torch.zeros(len(self), length)
+        for row, wave in zip(out, self.waves, strict=True):
+            row[: len(wave)] = wave[:length]
+        return out
+
+
+def decode_wav(data: bytes, where: str) -> tuple[Tensor, int]:
+    """16-bit mono WAV bytes to samples (L,) in [-1, 1] and the rate.
+
+    Raises:
+        ValueError: if they are damaged or of another kind; ``where`` names the file.
+    """
+    import wave
+
+    try:
+        with wave.open(io.BytesIO(data)) as reader:
+            kind = (reader.getnchannels(), reader.getsampwidth())
+            rate, frames = reader.getframerate(), reader.readframes(reader.getnframes())
+            whole = len(frames) == 2 * reader.getnframes()
+    except (wave.Error, EOFError) as error:
+        raise ValueError(f"{where} cannot be decoded: {error or 'cut short'}") from error
+    if kind != (1, 2) or not whole:
+        raise ValueError(f"{where} must be whole 16-bit mono, got {kind} channels and bytes")
+    return torch.from_numpy(np.frombuffer(frames, "<i2").astype(np.float32) / 32768), rate
+
+
+def spoken_digits(download: bool = False) -> Sounds:
+    """English digits 0 to 9 spoken by six people, at 8 kHz; the label is the digit.
+
+    Args:
+        download: take the hub's copy (`mteb/free-spoken-digit-dataset`) where the folder has none.
+
+    Raises:
+        FileNotFoundError: if it is not in the folder and not to be downloaded.
+        ValueError: if a file or a recording is damaged.
+    """
+    relative = "spoken_digits/train.parquet"
+    path = folder.find(relative)
+    if path is not None:
+        table = read_parquet(path, ["audio", "label", "speaker"])
+        where = f"{folder.VARIABLE}/{relative}"
+    elif download:
+        import datasets
+
+        rows = folder.from_hub("mteb/free-spoken-digit-dataset", "train")
+        rows = rows.cast_column("audio", datasets.Audio(decode=False))  # plain WAV: decoded here
+        table = {"audio": list(rows["audio"]), "label": list(rows["label"])}
+        # The recordings are named digit_speaker_number.wav.
+        names = [Path(row["path"] or "").stem.split("_") for row in table["audio"]]
+        table["speaker"] = [name[1] if len(name) > 1 else "unknown" for name in names]
+        where = "the hub's mteb/free-spoken-digit-dataset"
+    else:
+        raise folder.missing("spoken digits", relative, "spoken_digits(download=True)")
+    decoded = [
+        decode_wav(row["bytes"], f"{where}: recording {i}") for i, row in enumerate(table["audio"])
+    ]
+    if len(rates := {rate for _, rate in decoded}) != 1:
+        raise ValueError(f"{where} must hold recordings of one rate, got {sorted(rates)}")
+    return Sounds(
+        waves=[samples for samples, _ in decoded],
+        rate=rates.pop(),
+        labels=torch.tensor(table["label"], dtype=torch.int64),
+        speakers=tuple(table["speaker"]),
+        source=f"Free Spoken Digit Dataset, {len(decoded)} recordings, from {where}",
+    )
+
+
+class _ArraysOnly(pickle.Unpickler):
+    """Unpickles NumPy arrays and nothing else, so that a data file cannot run code."""
+
+    def find_class(self, module: str, name: str):
+        if module.split(".")[0] == "numpy" and name in ("_reconstruct", "ndarray", "dtype"):
+            return super().find_class(module, name)
+        raise pickle.UnpicklingError(f"{module}.{name} does not belong in an array")
+
+
+def _object_array(path: Path, name: str) -> list[np.ndarray]:
+    """One array of arrays of different lengths from a .npz file."""
+    try:
+        with zipfile.ZipFile(path) as archive, archive.open(f"{name}.npy") as stream:
+            np.lib.format.read_magic(stream)
+            np.lib.format.read_array_header_1_0(stream)
+            return list(_ArraysOnly(stream, encoding="latin1").load())
+    except (
+        zipfile.BadZipFile,
+        KeyError,
+        ValueError,
+        OSError,
+        EOFError,
+        pickle.PickleError,
+    ) as error:
+        raise ValueError(f"{path} is not a readable chorale file ({name}): {error}") from error
+
+
+def chorales(split: str = "train") -> list[Tensor]:
+    """Bach's chorales as pitches.
+
+    Args:
+        split: "train" (229), "valid" (76) or "test" (77).
+
+    Returns:
+        One tensor (T, 4) int64 a chorale: a row is a sixteenth note, columns are soprano, alto,
+        tenor, bass; values are MIDI pitches, -1 for a rest.
+
+    Raises:
+        FileNotFoundError: if the file is not in the folder; it is not on the hub.
+        ValueError: if ``split`` is unknown or the file is damaged.
+    """
+    if split != "valid":
+        check_split(split)
+    path = folder.find(CHORALES)
+    if path is None:
+        raise folder.missing("Bach chorales (czhuang/JSB-Chorales-dataset on GitHub)", CHORALES)
+    arrays = _object_array(path, split)
+    return [torch.from_numpy(np.nan_to_num(a, nan=-1).astype(np.int64)) for a in arrays]

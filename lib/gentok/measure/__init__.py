@@ -1,0 +1,62 @@
+"""Instruments: what the book measures with. They know data and networks, but no system."""
+
+from gentok.measure.ablation import scr, tpp
+from gentok.measure.codes import code_usage
+from gentok.measure.cost import count_flops, count_parameters
+from gentok.measure.embed import tsne
+from gentok.measure.features import (
+    SmallClassifier,
+    accuracy,
+    embeddings,
+    load_classifier,
+    perceptual_distance,
+    train_classifier,
+)
+from gentok.measure.frechet import frechet_distance
+from gentok.measure.images import psnr, ssim
+from gentok.measure.probes import sparse_probe
+from gentok.measure.sae import (
+    alive_fraction,
+    cosine,
+    explained_variance,
+    l0,
+    loss_recovered,
+    nearest_neighbour_cosines,
+)
+from gentok.measure.spectrum import (
+    band_energy,
+    band_errors,
+    power_spectrum,
+    radial_power_spectrum,
+    spectrum_distance,
+)
+
+__all__ = [
+    "SmallClassifier",
+    "accuracy",
+    "alive_fraction",
+    "band_energy",
+    "band_errors",
+    "code_usage",
+    "cosine",
+    "count_flops",
+    "count_parameters",
+    "embeddings",
+    "explained_variance",
+    "frechet_distance",
+    "l0",
+    "load_classifier",
+    "loss_recovered",
+    "nearest_neighbour_cosines",
+    "perceptual_distance",
+    "power_spectrum",
+    "psnr",
+    "radial_power_spectrum",
+    "scr",
+    "sparse_probe",
+    "spectrum_distance",
+    "ssim",
+    "tpp",
+    "train_classifier",
+    "tsne",
+]

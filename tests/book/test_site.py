@@ -1,0 +1,153 @@
+"""The rendered site: built without warnings, complete without a network, readable by everybody."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from html.parser import HTMLParser
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+import pytest
+
+from gentok import pairs
+
+ROOT = pairs.find_root()
+SITE = ROOT / "_build" / "html"
+TOC = re.findall(r"(?:file|root): (\S+)", (ROOT / "book" / "_toc.yml").read_text("utf-8"))
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
+REMOTE = re.compile(r"^(https?:)?//", re.I)
+# What a browser loads by itself, as opposed to a link that a reader may follow.
+LOADS = {"src", "srcset", "poster", "data"}
+pytestmark = [pytest.mark.book, pytest.mark.slow]
+every_page = pytest.mark.parametrize("page", TOC)
+
+
+class Page(HTMLParser):
+    """Tags of one page: what it loads, links to and shows, and the anchors it has."""
+
+    def __init__(self, path: Path):
+        super().__init__()
+        self.loads, self.links, self.images, self.anchors, self.styles = [], [], [], set(), []
+        self.text = path.read_text("utf-8")
+        self.feed(self.text)
+
+    def handle_starttag(self, tag, attributes):
+        values = dict(attributes)
+        self.anchors.update(v for k, v in attributes if k == "id" or (tag == "a" and k == "name"))
+        self.styles.append(values.get("style") or "")
+        self.loads += [values[key] for key in LOADS if values.get(key)]
+        if tag == "link" and values.get("rel") not in {"next", "prev", "canonical"}:
+            self.loads.append(values.get("href", ""))
+        if tag == "a" and values.get("href"):
+            self.links.append(values["href"])
+        if tag == "img":
+            self.images.append(values)
+
+
+@pytest.fixture(scope="module")
+def site():
+    """Build the site with warnings as errors, and read every page once."""
+    builder = Path(sys.executable).with_name("jupyter-book")
+    # --all: a page that did not change since the last build would not repeat its warnings.
+    line = [builder, "build", ".", "--toc", "book/_toc.yml", "--all", "-W", "--keep-going", "-q"]
+    run = subprocess.run(line, cwd=ROOT, capture_output=True, text=True)
+    if run.returncode != 0:
+        pytest.fail(f"the site does not build without warnings:\n{run.stderr}", pytrace=False)
+    return {name: Page(SITE / f"{name}.html") for name in TOC}
+
+
+def test_front_page_forwards_to_the_book(site):
+    assert "book/index.html" in (SITE / "index.html").read_text("utf-8")
+
+
+@every_page
+def test_page_loads_nothing_from_the_network(site, page):
+    assert [address for address in site[page].loads if REMOTE.match(address)] == []
+    remote = re.compile(r"url\(['\"]?(https?:)?//")
+    assert [style for style in site[page].styles if remote.search(style)] == []
+
+
+def test_style_sheets_load_nothing_from_the_network(site):
+    remote = re.compile(r"(?:url\(|@import)\s*['\"]?(?:https?:)?//[^)'\"]+")
+    for path in (SITE / "_static").rglob("*.css"):
+        assert remote.findall(path.read_text("utf-8")) == [], path.name
+
+
+@every_page
+def test_every_image_has_alt_text(site, page):
+    for image in site[page].images:
+        alt = image.get("alt") or ""
+        assert "/" not in alt and ".png" not in alt, f"a file name is no alt text: {image}"
+        if "logo__image" in image.get("class", ""):
+            continue  # the book's name stands beside it: read aloud, a second name is noise
+        assert len(alt.split()) >= 2, f"say what is seen: {image}"
+
+
+@every_page
+def test_links_inside_the_site_resolve(site, page):
+    here = SITE / f"{page}.html"
+    for link in site[page].links + site[page].loads:
+        parts = urlsplit(link)
+        if parts.scheme or parts.netloc:
+            continue
+        target = (here.parent / unquote(parts.path)).resolve() if parts.path else here
+        assert target.exists(), f"{link} leads nowhere"
+        name = target.relative_to(SITE.resolve()).with_suffix("").as_posix()
+        if parts.fragment and name in site:
+            assert unquote(parts.fragment) in site[name].anchors, f"{link}: no such anchor"
+
+
+@every_page
+def test_notebook_pages_can_be_launched(site, page):
+    if page.startswith("notebooks/"):
+        links = " ".join(site[page].links)
+        assert "colab.research.google.com" in links and "mybinder.org" in links
+
+
+def test_search_knows_every_page(site):
+    index = (SITE / "searchindex.js").read_text("utf-8")
+    assert [page for page in TOC if f'"{page}"' not in index] == []
+
+
+def test_no_analytics(site):
+    pattern = re.compile(r"google-analytics|googletagmanager|gtag\(|plausible|matomo", re.I)
+    assert [name for name, page in site.items() if pattern.search(page.text)] == []
+
+
+BROWSER_OPTIONS = [
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-sync",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--virtual-time-budget=10000",
+    "--enable-logging=stderr",
+    "--dump-dom",
+]
+
+
+def browse(path: Path, profile: Path) -> tuple[str, str]:
+    """Open a page from the file system in headless Chromium; returns its final HTML and its log."""
+    line = [CHROMIUM, *BROWSER_OPTIONS, f"--user-data-dir={profile}", path.resolve().as_uri()]
+    # Without a proxy: the site must not need the network, and must not wait for one.
+    environment = {k: v for k, v in os.environ.items() if "proxy" not in k.lower()}
+    run = subprocess.run(line, capture_output=True, text=True, timeout=120, env=environment)
+    return run.stdout, run.stderr
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed")
+@every_page
+def test_page_in_a_browser(site, page, tmp_path):
+    html, log = browse(SITE / f"{page}.html", tmp_path / "profile")
+    assert "</html>" in html, log
+    formulas = len(re.findall(r'class="math notranslate', site[page].text))
+    assert html.count("<mjx-container") == formulas
+    assert "data-mjx-error=" not in html, "a formula has a syntax error"
+    assert 'fill="red"' not in html, "a formula uses an undefined macro"
+    complaints = [x for x in log.splitlines() if "CONSOLE" in x and re.search("Uncaught|Error", x)]
+    assert complaints == []

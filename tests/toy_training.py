@@ -1,0 +1,121 @@
+"""A small training that uses all that a checkpoint must keep, and a script to run it in a process.
+
+It has noise, dropout, a buffer that training moves, and two players. Run as a script it trains
+under whatever launched it: ``python toy_training.py OUT STEPS [resume]``.
+"""
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from gentok.nn.player import Player, frozen
+from gentok.train import fit
+
+
+@dataclass(frozen=True)
+class Inner:
+    """A nested configuration."""
+
+    sizes: tuple[int, ...] = (8, 8)
+
+
+@dataclass(frozen=True)
+class ToyConfig:
+    """Width and an inner configuration."""
+
+    width: int = 8
+    inner: Inner = Inner()
+
+
+class Game(nn.Module):
+    """A denoiser against a critic."""
+
+    def __init__(self, config: ToyConfig = ToyConfig()):
+        super().__init__()
+        self.config = config
+        self.net = nn.Sequential(
+            nn.Linear(4, config.width), nn.Tanh(), nn.Dropout(0.1), nn.Linear(config.width, 4)
+        )
+        self.critic = nn.Linear(4, 1)
+        self.register_buffer("mean", torch.zeros(4))
+        self.register_buffer("seen", torch.zeros((), dtype=torch.int64))
+
+    def players(self):
+        """The denoiser first, then the critic."""
+        return [
+            Player("net", list(self.net.parameters()), self.net_loss),
+            Player("critic", list(self.critic.parameters()), self.critic_loss),
+        ]
+
+    def net_loss(self, batch, step):
+        """Denoise, and please the critic."""
+        x = batch["x"]
+        y = self.net(x + 0.1 * torch.randn_like(x))
+        if self.training:
+            self.mean.lerp_(y.detach().mean(0), 0.1)
+            self.seen += len(x)
+        with frozen(self.critic):
+            adversarial = -self.critic(y).mean()
+        mse = F.mse_loss(y, x)
+        return mse + 0.01 * adversarial, {"mse": mse.detach()}
+
+    def critic_loss(self, batch, step):
+        """Tell data from output."""
+        x = batch["x"]
+        real, fake = self.critic(x), self.critic(self.net(x).detach())
+        return F.softplus(-real).mean() + F.softplus(fake).mean(), {}
+
+
+class Regression(nn.Module):
+    """Least squares: a loss that is a plain mean over rows, without noise."""
+
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.net = nn.Sequential(nn.Linear(4, 16), nn.Tanh(), nn.Linear(16, 1))
+
+    def loss(self, batch, step=0):
+        """Mean squared error."""
+        mse = F.mse_loss(self.net(batch["x"]), batch["y"])
+        return mse, {"rmse": mse.detach().sqrt()}
+
+
+def batches(step: int, rows: int = 8) -> dict:
+    """The batch of a step, a function of the step alone."""
+    generator = torch.Generator().manual_seed(step)
+    x = torch.randn(rows, 4, generator=generator)
+    return {"x": x, "y": x.square().sum(1, keepdim=True), "name": ["row"] * rows}
+
+
+def game(seed: int = 0) -> Game:
+    """A fresh game."""
+    torch.manual_seed(seed)
+    return Game()
+
+
+def train_game(out, steps, resume=False, **options):
+    """Train the game the one way that all tests compare."""
+    options = {"ema": 0.9, "schedule": "cosine", "warmup": 3, "log_every": 1, **options}
+    return fit(game(), batches, steps=steps, lr=1e-2, out=out, resume=resume, seed=7, **options)
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    path, count = Path(sys.argv[1]), int(sys.argv[2])
+    if "regression" in sys.argv:
+        fit(
+            Regression(),
+            batches,
+            steps=count,
+            lr=1e-2,
+            ema=0.9,
+            accumulate=2,
+            log_every=1,
+            out=path,
+        )
+    else:
+        train_game(path, count, resume="resume" in sys.argv, save_every=3)
