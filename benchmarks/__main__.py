@@ -70,7 +70,10 @@ def page(rows: list[Row], skipped: list[str], threads: int) -> str:
         "",
         "Rows near 1 are bound by the same matrix and convolution kernels on both sides. The large",
         "ratios come from doing less work: nearest codes by one matrix product, codebook sums by",
-        "`index_add_`, the Haar transform by sums of strided slices.",
+        "`index_add_`, the Haar transform by sums of strided slices. The diffusion transformers",
+        "are not the same model: LightningDiT has rotary positions, RMSNorm and SwiGLU where DiT",
+        "has a table, LayerNorm and GELU, and pays for them with small operations that a CPU does",
+        "not fuse.",
         "",
     ]
     return "\n".join(lines)

@@ -6,11 +6,14 @@ import torch
 from torch import nn
 
 from benchmarks.measure import Work, Workload
+from gentok.diffusion.lightning_dit import LightningDiT, LightningDiTConfig
 from gentok.nn.conv import ConvDecoder, ConvEncoder
 from gentok.nn.quantize import ResidualVQ, VectorQuantizer
+from gentok.nn.sae import TopKSAE
 from gentok.nn.wavelet import haar2d, inverse_haar2d
 from gentok.process.flow import euler_sample
 from gentok.process.gaussian import DiagonalGaussian
+from gentok.tokens.nat import NAT, NATConfig
 
 CODES, DIM, GRID = 512, 64, 64
 
@@ -159,6 +162,96 @@ def haar() -> tuple[Work, Work]:
     return ours, peer
 
 
+def dit() -> tuple[Work, Work]:
+    """Velocity or noise prediction of 64 latents by a transformer of 64 tokens.
+
+    The blocks differ as published: RMSNorm, SwiGLU and RoPE here, LayerNorm and GELU there; their
+    products of matrices cost the same.
+    """
+    from diffusers import DiTTransformer2DModel
+
+    ours = LightningDiT(
+        LightningDiTConfig(
+            in_channels=4,
+            input_size=16,
+            patch_size=2,
+            dim=192,
+            depth=6,
+            num_heads=6,
+            num_classes=10,
+        )
+    )
+    peer = DiTTransformer2DModel(
+        num_attention_heads=6, attention_head_dim=32, in_channels=4, out_channels=4, num_layers=6,
+        sample_size=16, patch_size=2, num_embeds_ada_norm=10, norm_num_groups=1, dropout=0.0,
+    )  # fmt: skip
+    x, t, label = torch.randn(64, 4, 16, 16), torch.rand(64), torch.randint(10, (64,))
+
+    def forward() -> torch.Tensor:
+        return ours(x, t, label).sub(x).square().mean()
+
+    def peer_forward() -> torch.Tensor:
+        return peer(x, timestep=t, class_labels=label).sample.sub(x).square().mean()
+
+    return _backward(forward, ours), _backward(peer_forward, peer)
+
+
+def _masked() -> tuple[nn.Module, nn.Module]:
+    from x_transformers import Encoder, TransformerWrapper
+    from x_transformers.nonautoregressive_wrapper import NonAutoregressiveWrapper
+
+    ours = NAT(
+        NATConfig(
+            codebook_size=512, num_tokens=64, num_classes=10, dim=192, num_heads=6, depth=6,
+            dropout=0.0,
+        )
+    )  # fmt: skip
+    body = Encoder(dim=192, depth=6, heads=6, attn_dim_head=32, attn_flash=True)
+    net = TransformerWrapper(num_tokens=513, max_seq_len=64, attn_layers=body)
+    return ours, NonAutoregressiveWrapper(net, mask_id=512, steps=8, schedule="cosine")
+
+
+def masked_train() -> tuple[Work, Work]:
+    """Cross-entropy of masked tokens, 64 grids of 64."""
+    ours, peer = _masked()
+    codes = torch.randint(512, (64, 64))
+    batch = {"codes": codes, "label": torch.randint(10, (64,))}
+    return (
+        _backward(lambda: ours.loss(batch)[0], ours),
+        _backward(lambda: peer(codes).loss, peer),
+    )
+
+
+def masked_sample() -> tuple[Work, Work]:
+    """Eight steps of unmasking, 16 grids of 64; no guidance on either side."""
+    ours, peer = _masked()
+    ours.eval(), peer.eval()
+    return (
+        lambda: ours.sample(16, num_steps=8, guidance_scale=0.0),
+        torch.no_grad(lambda: peer.generate(batch_size=16)),
+    )
+
+
+def sae_step() -> tuple[Work, Work]:
+    """One optimiser step on 1024 activations of 128, 2048 features, 32 kept."""
+    from dictionary_learning.trainers.top_k import TopKTrainer
+
+    ours = TopKSAE(128, 2048, 32)
+    optimizer = torch.optim.AdamW(ours.parameters(), lr=3e-4, weight_decay=0.0, fused=True)
+    peer = TopKTrainer(
+        steps=10_000, activation_dim=128, dict_size=2048, k=32, layer=0, lm_name="", device="cpu"
+    )
+    x = torch.randn(1024, 128)
+
+    def work() -> None:
+        optimizer.zero_grad()
+        ours.loss({"x": x})[0].backward()
+        nn.utils.clip_grad_norm_(ours.parameters(), 1.0)
+        optimizer.step()
+
+    return work, lambda: peer.update(1, x)
+
+
 WORKLOADS = [
     Workload(
         "VQ, EMA and revival, training, 4096 latents of 64, 512 codes",
@@ -179,4 +272,25 @@ WORKLOADS = [
         sampler_arithmetic,
     ),
     Workload("Haar 2-D, 3 levels there and back, 64 images 64x64", "ptwt", 2.7, haar),
+    Workload(
+        "diffusion transformer, training, 64 latents", "diffusers DiTTransformer2DModel", 0.95, dit
+    ),
+    Workload(
+        "masked transformer, training, 64 grids",
+        "x-transformers NonAutoregressiveWrapper",
+        0.95,
+        masked_train,
+    ),
+    Workload(
+        "masked transformer, 8-step sample, 16 grids",
+        "x-transformers NonAutoregressiveWrapper",
+        1.1,
+        masked_sample,
+    ),
+    Workload(
+        "TopK SAE, optimiser step, 1024 activations",
+        "dictionary-learning TopKTrainer",
+        1.3,
+        sae_step,
+    ),
 ]

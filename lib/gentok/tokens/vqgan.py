@@ -1,0 +1,303 @@
+"""VQGAN: an image becomes a grid of codes, made sharp by an adversary (Esser et al. 2021, 3.1).
+
+Convolutional encoder, nearest code of a learned table, convolutional decoder. Trained by absolute
+error, a perceptual distance, the commitment term and, once the rest has settled, a patch
+discriminator whose weight adapts itself. Two points where this book differs from the first release:
+the codebook follows moving averages instead of a gradient (as in VQ-VAE's appendix A.1), and the
+perceptual distance takes any feature network, since LPIPS weights are not part of this library.
+
+Shapes: B batch, H W pixels, h w grid (H / factor, W / factor), N = h w tokens, K codes, D channels.
+"""
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from gentok.measure import perceptual_distance
+from gentok.nn.conv import AttentionBlock2d, ConvDecoder, ConvEncoder, ResBlock
+from gentok.nn.discriminator import PatchDiscriminator
+from gentok.nn.player import Player, frozen
+from gentok.nn.quantize import VectorQuantizer
+from gentok.process.adversarial import adaptive_weight, discriminator_hinge, generator_hinge
+
+
+@dataclass(frozen=True)
+class VQGANConfig:
+    """Sizes and loss weights.
+
+    Args:
+        image_size: pixels of a side; the grid has image_size / 2^(stages - 1) rows.
+        codebook_size: K; ``code_dim``: channels D of a code.
+        channels, multipliers, num_res_blocks, attention_stages, groups: of the convolutional
+            encoder and decoder, see :class:`gentok.nn.conv.ConvEncoder`.
+        decay, commitment, dead_threshold: of the codebook, see
+            :class:`gentok.nn.quantize.VectorQuantizer`.
+        normalize_latents: scale each latent channel to unit variance over the batch before it is
+            quantized (Lancucki et al. 2020); a short run otherwise spends all codes on brightness.
+        perceptual_weight: weight of the perceptual distance beside the absolute error.
+        adversarial_weight: factor on the adaptive weight of the adversarial term.
+        adversarial_start: first training step at which the discriminator plays.
+        discriminator_channels, discriminator_layers: of the patch discriminator.
+        published_params: encoder, decoder, 1x1 convolutions and codebook; no discriminator.
+    """
+
+    image_size: int = 256
+    codebook_size: int = 1024
+    code_dim: int = 256
+    channels: int = 128
+    multipliers: tuple[int, ...] = (1, 1, 2, 2, 4)
+    num_res_blocks: int = 2
+    attention_stages: tuple[int, ...] = (4,)
+    groups: int = 32
+    decay: float = 0.99
+    commitment: float = 0.25
+    dead_threshold: float = 1.0
+    normalize_latents: bool = False
+    perceptual_weight: float = 1.0
+    adversarial_weight: float = 0.8
+    adversarial_start: int = 250_001
+    discriminator_channels: int = 64
+    discriminator_layers: int = 3
+    published_params: int | None = None
+
+    @property
+    def factor(self) -> int:
+        """Pixels of an image side that share one token."""
+        return 2 ** (len(self.multipliers) - 1)
+
+    @property
+    def grid(self) -> int:
+        """Tokens of a side, h = w."""
+        return self.image_size // self.factor
+
+
+PRESETS: dict[str, VQGANConfig] = {
+    # 32x32 pixels, f=4: 8x8 tokens. Narrow where the pixels are many. For runs of minutes: latents
+    # of fixed scale and a weak commitment (or all codes go to brightness), a codebook that follows
+    # quickly, an early adversary.
+    "tiny": VQGANConfig(
+        image_size=32,
+        codebook_size=256,
+        code_dim=8,
+        channels=16,
+        multipliers=(1, 2, 4),
+        num_res_blocks=1,
+        attention_stages=(),
+        groups=4,
+        decay=0.95,
+        commitment=0.01,
+        normalize_latents=True,
+        perceptual_weight=0.2,
+        adversarial_weight=0.2,
+        adversarial_start=600,
+        discriminator_channels=16,
+        discriminator_layers=2,
+    ),
+    "vqgan-f16-1024": VQGANConfig(published_params=72_141_699),  # the tokenizer size ENAT uses
+    "vqgan-f16-16384": VQGANConfig(codebook_size=16384, published_params=76_073_859),
+}
+
+
+class VQGAN(nn.Module):
+    """The tokenizer: images to codes and back.
+
+    Raises:
+        ValueError: if the encoder's factor does not divide ``config.image_size``.
+    """
+
+    def __init__(self, config: VQGANConfig):
+        super().__init__()
+        if config.image_size % config.factor:
+            raise ValueError(
+                f"image_size must be a multiple of {config.factor}, got {config.image_size}"
+            )
+        self.config = config
+        sizes = {
+            "channels": config.channels,
+            "multipliers": config.multipliers,
+            "num_res_blocks": config.num_res_blocks,
+            "attention_stages": config.attention_stages,
+            "groups": config.groups,
+        }
+        self.encoder = ConvEncoder(3, config.code_dim, **sizes)
+        self.before = nn.Conv2d(config.code_dim, config.code_dim, 1)
+        batch_norm = nn.BatchNorm2d(config.code_dim, affine=False)
+        self.scale = batch_norm if config.normalize_latents else nn.Identity()
+        self.quantizer = VectorQuantizer(
+            config.codebook_size,
+            config.code_dim,
+            decay=config.decay,
+            commitment=config.commitment,
+            dead_threshold=config.dead_threshold,
+        )
+        self.after = nn.Conv2d(config.code_dim, config.code_dim, 1)
+        self.decoder = ConvDecoder(config.code_dim, 3, **sizes)
+        # Residual branches start at zero (paper: not stated), so that colours get through at once.
+        for layer in self.modules():
+            if isinstance(layer, ResBlock):
+                nn.init.zeros_(layer.conv2.weight)
+            elif isinstance(layer, AttentionBlock2d):
+                nn.init.zeros_(layer.proj.weight)
+
+    def latents(self, x: Tensor) -> Tensor:
+        """Images (B, 3, H, W) in [-1, 1] -> continuous latents (B, h, w, D), not yet quantized.
+
+        Raises:
+            ValueError: if ``x`` is not a float batch of RGB images of a multiple of the factor.
+        """
+        _check_images(x, self.config.factor)
+        return self.scale(self.before(self.encoder(x))).permute(0, 2, 3, 1)
+
+    def encode(self, x: Tensor) -> Tensor:
+        """Images (B, 3, H, W) in [-1, 1] -> codes (B, N), int64 in [0, K), raster order.
+
+        Does not move the codebook, whatever the training mode.
+        """
+        training = self.quantizer.training
+        self.quantizer.eval()
+        try:
+            codes = self.quantizer(self.latents(x))[1]  # (B, h, w)
+        finally:
+            self.quantizer.train(training)
+        return codes.flatten(1)
+
+    def decode(self, codes: Tensor) -> Tensor:
+        """Codes (B, N) of a square grid, int64 -> images (B, 3, H, W), about [-1, 1].
+
+        Raises:
+            ValueError: if N is not a square number or a code lies outside [0, K).
+        """
+        side = round(codes.shape[-1] ** 0.5)
+        if codes.ndim != 2 or side * side != codes.shape[1]:
+            raise ValueError(
+                f"codes must be (B, N) with N a square number, got {tuple(codes.shape)}"
+            )
+        return self._decode(self.quantizer.lookup(codes).unflatten(1, (side, side)))
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Reconstruct images.
+
+        Returns:
+            reconstruction (B, 3, H, W); codes (B, N); commitment loss, scalar.
+        """
+        z_q, codes, commitment = self.quantizer(self.latents(x))
+        return self._decode(z_q), codes.flatten(1), commitment
+
+    def loss(
+        self, batch: dict, step: int = 0, features: nn.Module | None = None
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """The tokenizer's loss without its adversary (equation 4 with L1 and a perceptual term).
+
+        Args:
+            batch: ``{"image": (B, 3, H, W) in [-1, 1]}``.
+            step: training step; the adversary-free loss does not depend on it.
+            features: network for :func:`gentok.measure.perceptual_distance`, held still; None
+                leaves the perceptual term out.
+        """
+        _, total, parts = self.reconstruct(batch["image"], features)
+        return total, parts
+
+    def reconstruct(
+        self, x: Tensor, features: nn.Module | None = None
+    ) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
+        """Reconstruction (B, 3, H, W), total loss and named parts, in one pass."""
+        x_hat, _, commitment = self(x)
+        absolute = F.l1_loss(x_hat, x)
+        total = absolute + commitment
+        parts = {"l1": absolute.detach(), "commitment": commitment.detach()}
+        if features is not None:
+            perceptual = perceptual_distance(features, x, x_hat).mean()
+            total = total + self.config.perceptual_weight * perceptual
+            parts["perceptual"] = perceptual.detach()
+        return x_hat, total, parts
+
+    def _decode(self, z_q: Tensor) -> Tensor:
+        return self.decoder(self.after(z_q.permute(0, 3, 1, 2)))
+
+
+class AdversarialVQGAN(nn.Module):
+    """The game that trains a :class:`VQGAN`: tokenizer against patch discriminator.
+
+    After training, ``game.tokenizer`` is what one keeps.
+
+    Args:
+        tokenizer: the VQGAN to train.
+        features: feature network of the perceptual term, never trained here; None leaves it out.
+    """
+
+    def __init__(self, tokenizer: VQGAN, features: nn.Module | None = None):
+        super().__init__()
+        config = tokenizer.config
+        self.config = config
+        self.tokenizer = tokenizer
+        self.discriminator = PatchDiscriminator(
+            3, config.discriminator_channels, config.discriminator_layers
+        )
+        self.features = features.eval().requires_grad_(False) if features is not None else None
+
+    def train(self, mode: bool = True) -> "AdversarialVQGAN":
+        """Training mode for the players only: the feature network stays as it was trained."""
+        super().train(mode)
+        if self.features is not None:
+            self.features.eval()
+        return self
+
+    def players(self) -> list[Player]:
+        """Tokenizer and discriminator, in the order in which they move."""
+        return [
+            # Not the codebook: it has no gradient and follows its averages.
+            Player(
+                "tokenizer", [p for p in self.tokenizer.parameters() if p.requires_grad], self.loss
+            ),
+            Player("discriminator", list(self.discriminator.parameters()), self.judge),
+        ]
+
+    def loss(self, batch: dict, step: int = 0) -> tuple[Tensor, dict[str, Tensor]]:
+        """The tokenizer's side: reconstruction + adaptive weight * generator hinge (equation 7)."""
+        x_hat, total, parts = self.tokenizer.reconstruct(batch["image"], self.features)
+        if step < self.config.adversarial_start:
+            return total, parts
+        with frozen(self.discriminator):
+            fooling = generator_hinge(self.discriminator(x_hat))
+        weight = 0.0
+        if torch.is_grad_enabled():
+            last = self.tokenizer.decoder.conv_out.weight
+            weight = self.config.adversarial_weight * adaptive_weight(total, fooling, last)
+            parts["adaptive_weight"] = weight
+        parts["generator"] = fooling.detach()
+        return total + weight * fooling, parts
+
+    def judge(self, batch: dict, step: int = 0) -> tuple[Tensor, dict[str, Tensor]]:
+        """The discriminator's side: hinge loss on real images and detached reconstructions."""
+        if step < self.config.adversarial_start:
+            idle = sum(p.sum() for p in self.discriminator.parameters()) * 0.0
+            return idle, {}
+        x = batch["image"]
+        with torch.no_grad():
+            codes = self.tokenizer.encode(x)
+            x_hat = self.tokenizer.decode(codes)
+        real, fake = self.discriminator(x), self.discriminator(x_hat)
+        total = discriminator_hinge(real, fake)
+        return total, {"real": real.mean().detach(), "fake": fake.mean().detach()}
+
+
+def build(config: VQGANConfig) -> VQGAN:
+    """The tokenizer alone; wrap it in :class:`AdversarialVQGAN` to train with an adversary."""
+    return VQGAN(config)
+
+
+def example(config: VQGANConfig, batch_size: int = 1, device: str = "meta") -> dict:
+    """A batch of the right shape for ``loss``: ``{"image": (B, 3, H, W)}``."""
+    size = config.image_size
+    return {"image": torch.zeros(batch_size, 3, size, size, device=device)}
+
+
+def _check_images(x: Tensor, factor: int) -> None:
+    if x.ndim != 4 or x.shape[1] != 3 or x.shape[2] % factor or x.shape[3] % factor:
+        raise ValueError(
+            f"images must be (B, 3, H, W) with H and W multiples of {factor}, got {tuple(x.shape)}"
+        )
+    if not x.is_floating_point():
+        raise ValueError(f"images must be float in [-1, 1], got {x.dtype}")

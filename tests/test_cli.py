@@ -1,0 +1,227 @@
+"""The command line: exit codes, one-line errors and stable JSON."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import torch
+from toy_training import Game, ToyConfig, train_game
+
+from gentok import cli, registry
+from gentok.claims import compare
+
+
+@dataclass(frozen=True)
+class Config(ToyConfig):
+    """The toy's configuration with a published count."""
+
+    published_params: int | None = 81
+
+
+class Model(Game):
+    """The toy with a loss of its own."""
+
+    def loss(self, batch, step=0):
+        """Only the first player's."""
+        return self.net_loss(batch, step)
+
+
+SYSTEM = SimpleNamespace(
+    PRESETS={"tiny": Config(), "large": Config(width=10_000_000)},
+    build=Model,
+    example=lambda config, batch_size=1, device="meta": {
+        "x": torch.empty(batch_size, 4, device=device)
+    },
+)
+STOPS_AT = 4
+
+
+def train(config, profile, *, out, resume, seed):
+    """A recipe; a run that is no resumption is stopped by Ctrl-C."""
+    stop = None
+    if not resume and profile.name == "cpu":
+
+        def stop(step, model):
+            if step == STOPS_AT:
+                os.kill(os.getpid(), signal.SIGINT)
+
+    return train_game(out, 9, resume=resume, on_step=stop).model
+
+
+def sample(checkpoint_path, out, *, n, seed):
+    """A recipe that writes what it was asked."""
+    out.write_text(f"{n} {seed}")
+
+
+@pytest.fixture(autouse=True)
+def stand_in(monkeypatch, tmp_path):
+    """Put the toy in the place of fa_vae, and work in an empty folder."""
+    load = registry.load
+    monkeypatch.setattr(registry, "load", lambda slug: SYSTEM if slug == "fa_vae" else load(slug))
+    recipe = SimpleNamespace(train=train, sample=sample)
+    monkeypatch.setitem(sys.modules, "gentok.recipes.fa_vae", recipe)
+    monkeypatch.delenv("GENTOK_PROFILE", raising=False)
+    monkeypatch.setenv("GENTOK_RESULTS", str(tmp_path / "results"))
+    monkeypatch.chdir(tmp_path)
+
+
+def gentok(capsys, *words):
+    """Run the command: (exit code, standard output, standard error)."""
+    code = cli.run([str(word) for word in words])
+    return code, *capsys.readouterr()
+
+
+def test_list(capsys):
+    code, out, err = gentok(capsys, "list", "--json")
+    rows = json.loads(out)
+    assert (code, err, len(rows)) == (0, "", 34)
+    assert set(rows[0]) == {
+        "slug", "part", "title", "year", "arxiv", "key", "summary", "state"
+    }  # fmt: skip
+    code, out, _ = gentok(capsys, "list")
+    assert code == 0 and all(row["slug"] in out for row in rows)
+
+
+def test_info_counts_on_the_meta_device(capsys):
+    code, out, _ = gentok(capsys, "info", "fa_vae", "--json")
+    facts = json.loads(out)
+    assert code == 0 and facts["preset"] == "tiny" and facts["presets"] == ["tiny", "large"]
+    parameters = (4 * 8 + 8) + (8 * 4 + 4) + (4 + 1)
+    assert facts["parameters"] == facts["published_parameters"] == parameters
+    assert facts["flops"] == 2 * (4 * 8 + 8 * 4 + 4)  # two per multiply-add, one row
+    assert facts["config"]["inner"] == {"sizes": [8, 8]}
+    large = json.loads(gentok(capsys, "info", "fa_vae", "--preset", "large", "--json")[1])
+    assert large["parameters"] == 90_000_009  # needs no memory
+    assert "90,000,009" in gentok(capsys, "info", "fa_vae", "--preset", "large")[1]
+
+
+def test_info_without_flops(capsys, monkeypatch):
+    monkeypatch.setattr(Model, "loss", lambda self, batch, step=0: batch["x"].sum().item())
+    code, out, err = gentok(capsys, "info", "fa_vae", "--json")
+    assert code == 0 and json.loads(out)["flops"] is None
+    assert err.startswith("gentok: note: FLOPs of fa_vae not counted") and err.count("\n") == 1
+
+
+def test_info_of_a_planned_system(capsys):
+    code, out, _ = gentok(capsys, "info", "mogo", "--json")
+    assert code == 0 and json.loads(out)["state"] == "planned" and "preset" not in json.loads(out)
+
+
+def test_train_stop_resume_sample(capsys):
+    code, out, err = gentok(capsys, "train", "fa_vae", "--seed", "3")
+    assert code == 130 and out == ""
+    checkpoint = "runs/fa_vae-tiny-cpu.safetensors"
+    command = f"train fa_vae --preset tiny --profile cpu --out {checkpoint} --seed 3 --resume"
+    assert err == f"gentok: stopped; to go on: gentok {command}\n"
+    code, out, err = gentok(capsys, *command.split())
+    assert (code, out, err) == (0, f"saved {checkpoint}\n", "")
+    words = ("sample", "fa_vae", "--from", checkpoint, "--out", "new/a.txt", "-n", 2)
+    assert gentok(capsys, *words) == (0, "wrote new/a.txt\n", "")
+    assert Path("new/a.txt").read_text() == "2 0"
+
+    code, _, err = gentok(capsys, "train", "fa_vae")  # would write over it
+    assert code == 2 and "is there already: add --resume" in err
+    smoke = ("train", "fa_vae", "--profile", "smoke")
+    assert [gentok(capsys, *smoke)[0] for _ in range(2)] == [0, 0]  # means nothing: may go
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ("info favae", "unknown system 'favae' (did you mean fa_vae"),
+        ("train mogo", "system 'mogo' is planned and has no code yet; ready: fa_vae"),
+        ("info fa_vae --preset tinny", "no preset 'tinny' (did you mean tiny?); accepted: tiny"),
+        ("train fa_vae --profile smok", "unknown profile 'smok' (did you mean smoke?); accepted"),
+        ("train fa_vae --seed x", "--seed"),
+        ("trian", "No such command 'trian'"),
+        ("sample fa_vae", "Missing option"),
+        ("sample fa_vae --from nothing --out a", "--from: no checkpoint at nothing"),
+        ("sample fa_vae --from nothing --out a -n 0", "-n"),
+        ("train fa_vae --out /dev/null/a.safetensors --profile smoke", "could not save checkpoint"),
+    ],
+)
+def test_errors_are_one_line_and_exit_2(capsys, words, message):
+    code, out, err = gentok(capsys, *words.split())
+    assert code == 2 and out == ""
+    assert message in err and err.count("\n") == 1 and err.startswith("gentok: error: ")
+
+
+def test_a_damaged_checkpoint_is_one_line(capsys):
+    Path("runs").mkdir()
+    Path("runs/a.safetensors").write_bytes(b"random")
+    words = "train fa_vae --out runs/a.safetensors --resume"
+    code, _, err = gentok(capsys, *words.split())
+    assert code == 2 and "is damaged or of another kind" in err and err.count("\n") == 1
+    assert Path("runs/a.safetensors").read_bytes() == b"random"
+
+
+def test_a_full_disk_is_one_line_and_keeps_the_checkpoint(capsys, monkeypatch):
+    words = ("train", "fa_vae", "--profile", "smoke")
+    assert gentok(capsys, *words)[0] == 0
+    checkpoint = Path("runs/fa_vae-tiny-smoke.safetensors")
+    before = checkpoint.read_bytes()
+
+    def full(*args, **kwargs):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("gentok.checkpoint.save_file", full)
+    code, _, err = gentok(capsys, *words)
+    assert code == 2 and err.count("\n") == 1
+    assert "No space left on device; the earlier checkpoint is intact" in err
+    assert checkpoint.read_bytes() == before
+
+
+def test_claims(capsys, tmp_path):
+    assert gentok(capsys, "claims", "--json") == (0, "[]\n", "")
+    result = compare([1, 2, 3], [4, 6, 5], "lower")
+    claim = {
+        "id": "C1", "claim": "less", "metric": "mse", "expected": "lower",
+        "system": {"name": "a", "values": [1, 2, 3]},
+        "baseline": {"name": "b", "values": [4, 6, 5]},
+        "effect": result.effect, "ci95": list(result.ci95), "verdict": result.verdict,
+    }  # fmt: skip
+    record = tmp_path / "results" / "fa_vae.json"
+    record.parent.mkdir()
+    record.write_text(json.dumps({"system": "fa_vae", "claims": [claim]}))
+    code, out, _ = gentok(capsys, "claims", "--json")
+    assert code == 0 and json.loads(out) == [{"slug": "fa_vae", **claim}]
+    assert result.verdict in gentok(capsys, "claims")[1]
+    record.write_text(json.dumps({"system": "fa_vae", "claims": [{**claim, "verdict": "better"}]}))
+    code, _, err = gentok(capsys, "claims")
+    assert code == 2 and f"C1: better, not {result.verdict}" in err
+
+
+def test_doctor(capsys):
+    code, out, _ = gentok(capsys, "doctor", "--json")
+    facts = json.loads(out)
+    assert code == 0 and facts["versions"]["torch"] == torch.__version__
+    assert facts["memory"]["total_gib"] > 0 and facts["device"]["cores"] == os.cpu_count()
+    assert set(facts) == {"versions", "device", "memory", "data", "book"}
+    assert gentok(capsys, "doctor")[0] == 0
+
+
+@pytest.mark.parametrize("command", ["", "list", "info", "train", "sample", "claims", "doctor"])
+def test_help_gives_an_example(capsys, command):
+    code, out, _ = gentok(capsys, *command.split(), "--help")
+    assert code == 0 and f"gentok {command}".strip() in " ".join(out.split())
+    assert "Example:" in out or command == ""
+
+
+def test_installed_command_and_its_exit_code(tmp_path):
+    command = [Path(sys.executable).with_name("gentok"), "info", "favae"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 2 and done.stdout == "" and done.stderr.count("\n") == 1
+
+
+def test_ctrl_c_outside_training(capsys, monkeypatch):
+    def interrupted():
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(registry, "systems", interrupted)
+    assert gentok(capsys, "list") == (130, "", "gentok: stopped\n")
