@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from gentok.tokens.groups import State
-from gentok.tokens.likelihood import decoding_nll, masked_nll
+from gentok.tokens.likelihood import decoding_nll, grid_nll, masked_nll
 from gentok.tokens.unmask import mask_schedule
 
 N, K = 16, 8
@@ -37,7 +37,24 @@ def test_values_in_nats_a_hidden_token(grids, strength):
     expected = math.log(K - 1 + math.exp(strength)) - strength  # log K for strength 0
     values = masked_nll(oracle, *grids, (0.25, 1.0))
     values += decoding_nll(oracle, *grids, num_steps=4)
-    assert values == pytest.approx([expected] * 6, rel=1e-5)
+    values += [grid_nll(oracle, *grids, num_steps=steps) for steps in (1, 4)]
+    assert values == pytest.approx([expected] * 8, rel=1e-5)
+
+
+def test_grid_charges_each_token_once_in_the_step_that_reveals_it(grids):
+    """An oracle whose confidence depends on the step: its costs are weighted by tokens revealed."""
+
+    class Ageing(Oracle):
+        def forward(self, codes, label, mask, previous=None):
+            self.strength = float(len(self.calls))
+            return super().forward(codes, label, mask, previous)
+
+    counts = mask_schedule(N, 4)
+    costs = [math.log(K - 1 + math.exp(s)) - s for s in range(4)]
+    revealed = [a - b for a, b in zip(counts, counts[1:], strict=False)]
+    expected = sum(c * n for c, n in zip(costs, revealed, strict=True)) / N
+    value = grid_nll(Ageing(grids[0], 0.0), *grids, num_steps=4)
+    assert value == pytest.approx(expected, rel=1e-5)
 
 
 def test_masks_have_the_ratios_and_are_the_same_for_every_network(grids):

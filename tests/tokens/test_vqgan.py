@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 from diffusers import VQModel
 
+from gentok.data import class_images
 from gentok.measure import SmallClassifier, count_parameters, perceptual_distance
 from gentok.nn.conv import AttentionBlock2d, ResBlock
 from gentok.tokens import vqgan
@@ -160,19 +161,20 @@ def test_feature_network_stays_in_eval_mode():
 
 
 @pytest.mark.slow
-def test_overfits_one_batch(images):
+def test_overfits_one_batch():
+    images = class_images(2, 32, seed=3).floats()
     torch.manual_seed(0)
     tokenizer = vqgan.build(TINY)
     learned = [p for p in tokenizer.parameters() if p.requires_grad]
     optimizer = torch.optim.AdamW(learned, lr=3e-3, fused=True)
-    losses = []
+    errors = []
     for step in range(150):
-        total, _ = tokenizer.loss({"image": images}, step)
+        total, parts = tokenizer.loss({"image": images}, step)
         optimizer.zero_grad()
         total.backward()
         optimizer.step()
-        losses.append(total.item())
-    assert losses[-1] < 0.6 * losses[0]  # white noise in 2 x 64 codes of a moving table
+        errors.append(parts["l1"].item())
+    assert errors[-1] < 0.4 * errors[0]
 
 
 def test_same_seed_same_result(images):
@@ -264,7 +266,7 @@ def test_bad_images(model, bad, message):
 def test_bad_codes_and_config(model):
     with pytest.raises(ValueError, match="square"):
         model.decode(torch.zeros(1, 63, dtype=torch.int64))
-    with pytest.raises(ValueError, match=r"\[0, 256\)"):
+    with pytest.raises(ValueError, match=r"\[0, 64\)"):
         model.decode(torch.full((1, 64), TINY.codebook_size))
     with pytest.raises(ValueError, match="image_size must be a multiple of 4"):
         vqgan.build(replace(TINY, image_size=30))

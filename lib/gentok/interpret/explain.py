@@ -176,8 +176,9 @@ def hover_map(
         HTML.
     """
     low, high = points.min(0), points.max(0)
-    span = np.maximum(high - low, 1e-9)
-    places = 14 + (points - low) / span * (np.array([width, height - 24]) - 28)
+    unit = (points - low) / np.maximum(high - low, 1e-9)  # [0, 1]
+    unit[:, 1] = 1 - unit[:, 1]  # the vertical axis of SVG points down
+    places = 14 + unit * (np.array([width, height - 24]) - 28)
     dots = "".join(
         f'<circle cx="{x:.1f}" cy="{y + 24:.1f}" r="4" fill="{colour}" fill-opacity="0.8">'
         f"<title>{html.escape(tip)}</title></circle>"

@@ -13,7 +13,6 @@ grid h w.
 from dataclasses import dataclass, replace
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from gentok.latents.kl_vae import KLVAE, KLVAEConfig
@@ -90,12 +89,11 @@ class HighBranch(KLVAE):
         return split(image)[1]
 
     def views(self, x: Tensor) -> Tensor:
-        """Each band as a picture, doubled in size: (B, 9, h, w) -> (3B, 3, 2h, 2w).
+        """Each band as a picture of its own: (B, 9, h, w) -> (3B, 3, h, w).
 
         The published high branch has no perceptual term; this serves the ablation that adds one.
         """
-        pictures = x.unflatten(1, (3, 3)).flatten(0, 1)
-        return F.interpolate(pictures, scale_factor=2.0, mode="nearest")
+        return x.unflatten(1, (3, 3)).flatten(0, 1)
 
 
 class FAVAE(nn.Module):
@@ -259,7 +257,7 @@ def baselines() -> dict[str, KLVAEConfig]:
     """
     whole = replace(_TINY, latent_channels=2 * _TINY.latent_channels)
     return {
-        "pixel": replace(whole, image_size=32, channels=4, multipliers=(4, 7, 7)),
+        "pixel": replace(whole, image_size=32, channels=4, multipliers=(3, 5, 8)),
         "coupled": replace(whole, in_channels=12, input_range=8.0, channels=4, multipliers=(6, 8)),
     }
 

@@ -52,7 +52,7 @@ def train(
     fit(
         averaged,
         draw,
-        steps=profile.pick(smoke=4, cpu=1000, gpu=500_000 if large else 20_000),
+        steps=profile.pick(smoke=4, cpu=1200, gpu=500_000 if large else 20_000),
         lr=_learning_rate(config),
         betas=(0.99, 0.99) if large else (0.9, 0.99),
         weight_decay=0.03,
@@ -169,11 +169,11 @@ def _codes(
 
 def _batch_size(config: ENATConfig, profile: Profile) -> int:
     published = {256: 2048, 1024: 512}.get(config.num_tokens, 128)
-    return profile.pick(smoke=8, cpu=32, gpu=published)
+    return profile.pick(smoke=8, cpu=16, gpu=published)
 
 
 def _learning_rate(config: ENATConfig) -> float:
-    return {256: 4e-4, 1024: 1e-4}.get(config.num_tokens, 5e-3)
+    return {256: 4e-4, 1024: 1e-4}.get(config.num_tokens, 4e-3)
 
 
 def _averaged(config: ENATConfig) -> Averaged:

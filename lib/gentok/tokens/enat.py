@@ -50,7 +50,7 @@ def _d768(depth: int, published_params: int) -> ENATConfig:
 PRESETS: dict[str, ENATConfig] = {
     # For 8x8 grids of the tiny VQGAN. The temperatures fit a network that is far less certain.
     "tiny": ENATConfig(
-        codebook_size=256,
+        codebook_size=64,
         num_tokens=64,
         num_classes=10,
         dim=96,

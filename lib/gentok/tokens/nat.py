@@ -252,7 +252,7 @@ class NATConfig(MaskedTokenConfig):
 
 PRESETS: dict[str, NATConfig] = {
     "tiny": NATConfig(
-        codebook_size=256,
+        codebook_size=64,
         num_tokens=64,
         num_classes=10,
         dim=96,

@@ -79,7 +79,7 @@ PRESETS: dict[str, VQGANConfig] = {
     # quickly, an early adversary.
     "tiny": VQGANConfig(
         image_size=32,
-        codebook_size=256,
+        codebook_size=64,
         code_dim=8,
         channels=16,
         multipliers=(1, 2, 4),
