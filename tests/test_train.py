@@ -437,3 +437,9 @@ def test_bad_models_and_batches():
 def test_prints_nothing_into_a_pipe(capfd):
     fit(Regression(), batches, steps=3)
     assert capfd.readouterr() == ("", "")
+
+
+def test_warmup_stable_decay_falls_over_the_last_fifth():
+    factors = [schedule_factor(step, 100, 0, "wsd") for step in range(100)]
+    assert factors[:81] == pytest.approx([1.0] * 81)
+    assert factors[90] == pytest.approx(0.5) and factors[99] == pytest.approx(0.05)
