@@ -981,9 +981,10 @@ plot.spectra(curves, "Spectra of samples and of data");
 # These are small generators after a short training: judge the *texture*, not
 # the objects. A curve below the data's means blur, a curve above it means
 # noise or made-up grain. Both fall below from about 1/8 on. The samples on
-# FA-VAE's latents come back towards the data right of 1/4. The fourth curve
-# shows whose work that is: with the high bands removed, what is left up there
-# are the edges of the low branch's blocks.
+# FA-VAE's latents come back towards the data right of 1/4. Do not rejoice: the
+# fourth curve is the same samples with their high bands removed, and it lies
+# almost as high. What fills the spectrum up there is mostly the edges of the
+# low branch's blocks of 2 x 2 pixels, not drawn detail.
 #
 # Over seeds, with each seed's own tokenizer: the Fréchet distance
 # {cite:p}`heusel2017fid` on the judge's features (**not FID**: another
@@ -1034,7 +1035,7 @@ study.claim(
     baseline="pixel",
     expected="lower",
     section="the chapter's own question",
-    note="the paper reports no spectra of samples",
+    note="true, but mostly the low branch's block edges, not drawn detail",
 );
 
 # %% [markdown]
@@ -1074,10 +1075,10 @@ study.table()
 #   wrong places. The mechanism may differ from the paper's: this classifier
 #   never saw a Haar band.
 # - **C5.** In Fréchet distance the two latents tie within the noise of four
-#   seeds; nothing is lost. What the chapter asked is answered clearly: the
-#   samples' spectrum comes far closer to the data's at high frequencies. Keep
-#   two things in mind: right energy is not right detail, and some of that
-#   energy is the grid of the low branch's blocks (the fourth curve above).
+#   seeds; nothing is lost. The samples' spectrum does come far closer to the
+#   data's at high frequencies, by the rule above: reproduced. But the fourth
+#   curve of the last figure says why, and it is not sharpness: it is the grid
+#   of the low branch's blocks. A verdict is only as good as its metric.
 #
 # Not tested here: DINOv2 as teacher, 256 pixels, and whether wide branches
 # (at unequal parameters) would also win the total error.
