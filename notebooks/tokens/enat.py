@@ -89,6 +89,7 @@ level = profiles.profile(profile)
 study = Study("enat", level)
 torch.manual_seed(0);
 
+
 # %% [markdown]
 # ## The pictures
 #
@@ -97,7 +98,6 @@ torch.manual_seed(0);
 # labels. Floors are plain and shapes upright, since a network that trains so
 # briefly should spend its time on shapes. In the `gpu` profile CIFAR-10
 # {cite:p}`krizhevsky2009cifar` takes their place if you have it.
-
 
 # %%
 def shapes(n, seed):
@@ -495,6 +495,7 @@ print("features", tuple(z.shape))
 print("visible features unmoved:", bool(same.gather(1, groups.new).all()))
 print("masked features moved:", not same.gather(1, groups.masked).any())
 
+
 # %% [markdown]
 # ## What a step costs, exactly
 #
@@ -657,6 +658,7 @@ plot.image_grid(
     captions=heads,
 );
 
+
 # %% [markdown]
 # So short a training gives one object in one colour on a smooth floor, and
 # the beginnings of the right outline: rings have holes, bars lie flat, while
@@ -671,7 +673,6 @@ plot.image_grid(
 # fall in three groups: just revealed, revealed earlier, still masked.
 #
 # **Predict first**: which group changes most, and by which factor?
-
 
 # %%
 @torch.no_grad()
@@ -1138,6 +1139,7 @@ for module in (vqgan, enat):
 released = enat.PRESETS["enat-l-256"].published_params + 8 * 1024**2 + 5 * 1024
 print("ENAT-L as released, with its unused MLP:", f"{released:,}")
 
+
 # %% [markdown]
 # With ImageNet's layout under `$GENTOK_DATA/images/<class>/`, on one GPU or on
 # many:
@@ -1161,7 +1163,6 @@ print("ENAT-L as released, with its unused MLP:", f"{released:,}")
 # Write `revealed(num_tokens, num_steps)`: a list of how many tokens each step
 # *newly* reveals. First predict: does the first or the last step reveal more?
 # ```
-
 
 # %%
 def revealed(num_tokens, num_steps): ...
@@ -1188,11 +1189,11 @@ def check_revealed(function):
 
 print(check_revealed(revealed))
 
+
 # %% [markdown]
 # ```{solution-start} ex-enat-schedule
 # :class: dropdown
 # ```
-
 
 # %% jupyter={"source_hidden": true} tags=["solution", "nbval-check-output"]
 def revealed(num_tokens, num_steps):
@@ -1201,6 +1202,7 @@ def revealed(num_tokens, num_steps):
 
 
 print(check_revealed(revealed))
+
 
 # %% [markdown]
 # ```{solution-end}
@@ -1212,7 +1214,6 @@ print(check_revealed(revealed))
 # projection of old features* save in one step by reuse, against encoding all
 # `new + old` tokens. Leave out the modulation. Can the result be negative?
 # ```
-
 
 # %%
 def saving(dim, depth, new, old): ...
@@ -1242,13 +1243,13 @@ def check_saving(function):
 
 print(check_saving(saving))
 
+
 # %% [markdown]
 # ```{solution-start} ex-enat-cost
 # :class: dropdown
 # With one encoder block, $10D^2-8D^2$ a token remain (and attention): reuse
 # pays little. With 22 blocks $f$ is next to nothing.
 # ```
-
 
 # %% jupyter={"source_hidden": true} tags=["solution", "nbval-check-output"]
 def saving(dim, depth, new, old):
@@ -1258,6 +1259,7 @@ def saving(dim, depth, new, old):
 
 
 print(check_saving(saving))
+
 
 # %% [markdown]
 # ```{solution-end}
@@ -1269,7 +1271,6 @@ print(check_saving(saving))
 # guesses and the present mask (B, N, True: masked), return the next mask with
 # exactly `count` True a row. What must never happen to a visible token?
 # ```
-
 
 # %%
 def hide(confidence, mask, count): ...
@@ -1294,11 +1295,11 @@ def check_hide(function):
 
 print(check_hide(hide))
 
+
 # %% [markdown]
 # ```{solution-start} ex-enat-remask
 # :class: dropdown
 # ```
-
 
 # %% jupyter={"source_hidden": true} tags=["solution", "nbval-check-output"]
 def hide(confidence, mask, count):
