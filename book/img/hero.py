@@ -15,7 +15,8 @@ ROOT = Path(__file__).resolve().parents[2]
 PANELS = [
     ("latents/fa_vae", "Rows: original, pixel VAE, FA-VAE; columns: image and its four Haar bands"),
     ("tokens/enat", "Five rows of pictures, one class each, over eight decoding steps"),
-    ("interpret/vsae", "t-SNE map of the living features of the TopK autoencoder"),
+    ("interpret/vsae", "t-SNE map of the living features of the vSAE"),
+    ("interpret/vsae", "Interval plot of the share of living features"),
 ]
 WIDTH, GAP, PAPER = 1200, 24, "#ffffff"
 
@@ -32,9 +33,9 @@ def figure(notebook: str, alt: str) -> Image.Image:
 
 
 def main() -> None:
-    """First panel on the left over the whole height, the others stacked on the right."""
+    """Two columns of two panels."""
     pictures = [figure(*panel) for panel in PANELS]
-    columns = [pictures[:1], pictures[1:]]
+    columns = [pictures[:2], pictures[2:]]
     width = (WIDTH - GAP) // 2
     scaled = [
         [p.resize((width, round(p.height * width / p.width)), Image.LANCZOS) for p in column]
