@@ -1078,12 +1078,14 @@ study.table()
 #   third at an average decoding step. The encoder's share of what is to be
 #   known is small. ENAT-L has 256 or 1,024 tokens.
 # - **One decoder block.** In 3+1 masked tokens read once; in ENAT-L twice, by
-#   two blocks at width 1,024. From one reading to two, the middle arm, the
-#   gain is largest.
+#   two blocks at width 1,024. The arm 2+2 reads twice, too, but its width
+#   differs as well, and its interval overlaps that of 3+1.
 # - **Short training.** All arms are far from converged, and what learns
 #   quickest leads.
 # - **Noise.** Three seeds make wide intervals, and the Fréchet distance of 400
 #   lumpy samples on a small classifier's features scatters more than it tells.
+# - **A second try.** A first study, with four times as many codes and fewer
+#   steps, left these claims undecided, too; its record was replaced.
 #
 # The paper's own evidence is the FID of networks trained for weeks on ImageNet
 # {cite:p}`ni2024enat`; that claim cannot be tested at this scale.
