@@ -939,6 +939,9 @@ plt.show()
 
 # %% [markdown]
 # ## Claims: what the paper says, what we saw
+#
+# C2d was added after the runs had been seen, from the same recorded runs:
+# take it as an observation, not as a prediction that was put to a test.
 
 # %%
 def claim(id, text, metric, system, baseline, expected, *, table=runs, **more):

@@ -957,7 +957,10 @@ axes.legend();
 # ## Claims: what the paper says, what we saw
 #
 # Numbers, seeds and verdicts come from the recorded study; the rule is in
-# {doc}`/book/ledger`. Each row is one claim of the paper, scaled down.
+# {doc}`/book/ledger`. Each row is one claim of the paper, scaled down. Two of
+# them were not fixed blindly: the margin of C2 was set before the study but
+# after trials of one seed each, and C1c was added for the second study, when
+# the first had left C1 undecided.
 
 # %%
 study.claim(
