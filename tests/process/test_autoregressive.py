@@ -1,0 +1,50 @@
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from transformers import TopKLogitsWarper, TopPLogitsWarper
+
+from gentok.process.autoregressive import filter_logits, sample_next
+
+
+@settings(deadline=None, max_examples=40)
+@given(seed=st.integers(0, 10**6), top_k=st.integers(1, 12), top_p=st.floats(0.05, 0.999))
+def test_filters_equal_those_of_transformers(seed, top_k, top_p):
+    logits = torch.randn(3, 10, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+    theirs = TopKLogitsWarper(top_k)(None, logits)
+    assert torch.equal(filter_logits(logits, top_k=top_k), theirs)
+    theirs = TopPLogitsWarper(top_p)(None, logits)
+    assert torch.equal(filter_logits(logits, top_p=top_p), theirs)
+
+
+def test_one_code_survives_the_smallest_nucleus():
+    kept = filter_logits(torch.zeros(2, 5), top_p=1e-6).isfinite()
+    assert kept.sum(-1).tolist() == [1, 1]
+
+
+def test_frequencies_follow_the_tempered_softmax():
+    torch.manual_seed(0)
+    logits = torch.tensor([2.0, 1.0, 0.0, -1.0])
+    draws = sample_next(logits.expand(40_000, 4), temperature=0.5, top_k=3)
+    share = torch.bincount(draws, minlength=4) / len(draws)
+    expected = torch.cat([(logits[:3] / 0.5).softmax(-1), torch.zeros(1)])
+    deviation = (expected * (1 - expected) / len(draws)).sqrt()
+    assert ((share - expected).abs() <= 4 * deviation).all()
+
+
+def test_temperature_zero_is_greedy():
+    logits = torch.randn(4, 6, 9)
+    assert torch.equal(sample_next(logits, temperature=0), logits.argmax(-1))
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"temperature": -1.0}, "temperature must be at least 0, got -1.0"),
+        ({"top_k": 0}, "top_k must be at least 1, got 0"),
+        ({"top_p": 0.0}, r"top_p must lie in \(0, 1\], got 0.0"),
+    ],
+)
+def test_bad_options_are_named(options, message):
+    with pytest.raises(ValueError, match=message):
+        sample_next(torch.zeros(1, 3), **options)
