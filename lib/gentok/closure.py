@@ -20,7 +20,7 @@ PACKAGE = Path(__file__).parent
 TOOLS = {f"gentok.{name}" for name in ("cli", "closure", "notebook", "pairs", "registry")}
 # A record of claims does not depend on these either: what draws, what shows progress, and the rule
 # for verdicts, which a test applies again to all recorded values.
-DISPLAY = {f"gentok.{name}" for name in ("claims", "plot", "progress")}
+DISPLAY = {f"gentok.{name}" for name in ("claims", "media", "plot", "progress")}
 
 
 @dataclass(frozen=True)

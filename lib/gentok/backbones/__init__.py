@@ -1,0 +1,1 @@
+"""Part `backbones`: networks that other systems stand on."""

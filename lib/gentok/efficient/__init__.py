@@ -1,0 +1,1 @@
+"""Part `efficient`: transformers that do less work."""

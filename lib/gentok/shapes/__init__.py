@@ -1,0 +1,1 @@
+"""Part `shapes`: point clouds, meshes and views."""

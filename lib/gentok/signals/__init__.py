@@ -1,0 +1,1 @@
+"""Part `signals`: motion and music."""

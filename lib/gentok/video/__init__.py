@@ -1,0 +1,1 @@
+"""Part `video`: tokenizers and generators of moving pictures."""
