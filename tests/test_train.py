@@ -3,6 +3,7 @@
 import math
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -13,7 +14,7 @@ import pandas as pd
 import pytest
 import torch
 from torch import nn
-from toy_training import Game, Regression, batches, game, train_game
+from toy_training import Game, Regression, batches, game, train_blocks, train_game
 
 from gentok.checkpoint import load_checkpoint
 from gentok.nn.player import Player, frozen
@@ -242,6 +243,42 @@ def test_two_processes_equal_one(tmp_path, kind):
     for name, value in one.model.state_dict().items():
         torch.testing.assert_close(tensors[f"model.{name}"], value, rtol=1e-5, atol=1e-6)
     assert losses_of(meta["history"]) == pytest.approx(losses_of(one.history), rel=1e-5)
+
+
+@pytest.mark.slow
+def test_sharded_training_equals_whole(tmp_path):
+    """The documented command, on CPU processes: slices in training, whole weights on disk."""
+    launch = [Path(sys.executable).with_name("accelerate"), "launch", "--use_fsdp"]
+    launch += ["--fsdp_version", "2", "--num_processes", "2", "--main_process_port", "0"]
+    out = tmp_path / "sharded.safetensors"
+    mixed = tmp_path / "mixed.safetensors"
+    for steps, resume in (("3", []), ("6", ["resume"])):  # moments and slices survive a resume
+        if resume:
+            shutil.copy(out, mixed)
+        command = [*launch, str(TOY), str(out), steps, "blocks", *resume]
+        done = subprocess.run(
+            command, env=environment(), capture_output=True, text=True, timeout=120
+        )
+        assert done.returncode == 0, done.stderr[-2000:]
+    one = train_blocks(tmp_path / "one.safetensors", 6)
+    count = sum(p.numel() for p in one.model.parameters())
+    held = [int(line.split()[1]) for line in done.stdout.splitlines() if "here" in line]
+    assert len(held) == 2 and sum(held) == count and max(held) < 0.7 * count
+    train_blocks(mixed, 6, resume=True)  # begun in slices, ended whole
+    sharded, meta = load_checkpoint(out)
+    whole, _ = load_checkpoint(tmp_path / "one.safetensors")
+    continued, _ = load_checkpoint(mixed)
+    assert meta["processes"] == 2 and sharded.keys() == whole.keys()
+    for name, value in whole.items():
+        torch.testing.assert_close(sharded[name], value, rtol=1e-4, atol=1e-6, msg=name)
+        torch.testing.assert_close(continued[name], value, rtol=1e-4, atol=1e-6, msg=name)
+    assert losses_of(meta["history"]) == pytest.approx(losses_of(one.history), rel=1e-5)
+
+
+def test_sharding_needs_processes_and_one_player(monkeypatch):
+    monkeypatch.setenv("ACCELERATE_USE_FSDP", "true")
+    with pytest.raises(ValueError, match="sharded training needs two processes or more"):
+        fit(Regression(), batches, steps=1)
 
 
 # --- crashes ------------------------------------------------------------------------------------

@@ -84,6 +84,33 @@ class Regression(nn.Module):
         return mse, {"rmse": mse.detach().sqrt()}
 
 
+class Blocks(nn.Module):
+    """Least squares by a network with a list of blocks, as transformers have, and a buffer."""
+
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        blocks = (nn.Sequential(nn.LayerNorm(8), nn.Linear(8, 8), nn.GELU()) for _ in range(3))
+        self.blocks = nn.ModuleList(blocks)
+        self.stem, self.head = nn.Linear(4, 8), nn.Linear(8, 1)
+        self.register_buffer("seen", torch.zeros((), dtype=torch.int64))
+
+    def loss(self, batch, step=0):
+        """Mean squared error."""
+        self.seen += 1
+        x = self.stem(batch["x"])
+        for block in self.blocks:
+            x = x + block(x)
+        mse = F.mse_loss(self.head(x), batch["y"])
+        return mse, {"rmse": mse.detach().sqrt()}
+
+
+def train_blocks(out, steps, resume=False):
+    """Train it the one way that sharded and whole runs compare."""
+    options = {"ema": 0.9, "accumulate": 2, "log_every": 1, "schedule": "constant"}
+    return fit(Blocks(), batches, steps=steps, lr=1e-2, out=out, resume=resume, **options)
+
+
 def batches(step: int, rows: int = 8) -> dict:
     """The batch of a step, a function of the step alone."""
     generator = torch.Generator().manual_seed(step)
@@ -106,7 +133,10 @@ def train_game(out, steps, resume=False, **options):
 if __name__ == "__main__":
     torch.set_num_threads(1)
     path, count = Path(sys.argv[1]), int(sys.argv[2])
-    if "regression" in sys.argv:
+    if "blocks" in sys.argv:
+        model = train_blocks(path, count, resume="resume" in sys.argv).model
+        print("here", sum(p.to_local().numel() for p in model.parameters()))
+    elif "regression" in sys.argv:
         fit(
             Regression(),
             batches,

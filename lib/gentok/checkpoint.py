@@ -20,6 +20,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from gentok.shard import slice_like
+
 HEADER = "gentok"  # the key of our JSON in the safetensors header; marks a file as ours
 C = TypeVar("C")
 
@@ -101,7 +103,7 @@ def load_weights(module: nn.Module, tensors: dict[str, Tensor], prefix: str, sou
             raise ValueError(
                 f"{source} is of another model or preset: {name} is {there} there and {here} here"
             )
-    module.load_state_dict(found)
+    module.load_state_dict({name: slice_like(found[name], wanted[name]) for name in wanted})
 
 
 def load_model(

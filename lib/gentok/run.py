@@ -3,7 +3,6 @@
 `gentok.train.fit` holds the loop; this file holds what the loop keeps between steps.
 """
 
-import copy
 import json
 import math
 import os
@@ -24,6 +23,7 @@ import gentok
 from gentok.checkpoint import config_of, load_checkpoint, load_weights, save
 from gentok.nn.player import Player
 from gentok.progress import Silent, progress_bar
+from gentok.shard import slice_like, whole
 
 MOMENTS = ("step", "exp_avg", "exp_avg_sq")  # what AdamW remembers of a parameter
 
@@ -33,7 +33,8 @@ class Run:
 
     Args:
         accelerator: says which device and which process this is.
-        model: the model, already on its device.
+        model: the model, already on its device, whole or sharded.
+        average: a copy for the weight average, or the model itself if there is none.
         players: who moves, each with parameters of its own.
         settings: the arguments of `fit` that decide the result.
         out: the checkpoint file, or None.
@@ -43,6 +44,7 @@ class Run:
         self,
         accelerator: Accelerator,
         model: nn.Module,
+        average: nn.Module,
         players: list[Player],
         settings: dict[str, Any],
         out: str | os.PathLike | None,
@@ -51,9 +53,7 @@ class Run:
         self.settings = settings
         self.out = None if out is None else Path(out)
         self.optimizers = [self._adamw(player) for player in players]
-        self.ema = model
-        if settings["ema"] is not None:
-            self.ema = copy.deepcopy(model).requires_grad_(False)
+        self.ema = average
         self.history: list[dict[str, float]] = []
         self._bar = Silent()
         self._sums: dict[str, Tensor] = {}
@@ -129,10 +129,12 @@ class Run:
         """
         if self.out is None:
             return
-        if not all(torch.isfinite(p).all() for p in self.model.parameters()):
+        if not all(whole(torch.isfinite(p).all()) for p in self.model.parameters()):
             raise FloatingPointError(f"a weight is not finite after {done} steps{self._kept()}")
+        # Every process takes part in putting sharded tensors together; one writes them.
+        tensors = {name: whole(tensor) for name, tensor in self._tensors().items()}
         if self.accelerator.is_main_process:
-            save(self.out, self._tensors(), self._meta(done))
+            save(self.out, tensors, self._meta(done))
 
     def resume(self) -> int:
         """Continue from the checkpoint, if there is one.
@@ -155,9 +157,7 @@ class Run:
             for name, parameter in names.items():
                 if f"optimizer.{name}.step" in tensors:
                     optimizer.state[parameter] = {
-                        moment: tensors[f"optimizer.{name}.{moment}"].to(
-                            parameter.device, copy=True
-                        )
+                        moment: self._moment(tensors[f"optimizer.{name}.{moment}"], parameter)
                         for moment in MOMENTS
                     }
         self.history, self._earlier = meta["history"], meta["seconds"]
@@ -205,6 +205,12 @@ class Run:
             weight_decay=self.settings["weight_decay"],
             fused=device in ("cpu", "cuda", "mps", "xpu"),
         )
+
+    @staticmethod
+    def _moment(stored: Tensor, parameter: nn.Parameter) -> Tensor:
+        """A copy of a stored moment, cut as the parameter is; the step count is one number."""
+        stored = stored.to(parameter.device, copy=True)
+        return slice_like(stored, parameter) if stored.shape == parameter.shape else stored
 
     def _place(self, value: Any) -> Any:
         if isinstance(value, Tensor):

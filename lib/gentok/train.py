@@ -6,6 +6,7 @@ GPUs or machines under ``accelerate launch``. Everything random in a step follow
 losses, bit for bit on the same machine.
 """
 
+import copy
 import math
 import os
 from collections.abc import Callable
@@ -20,6 +21,7 @@ from accelerate.state import AcceleratorState
 from accelerate.utils import DistributedDataParallelKwargs, DistributedType
 from torch import Tensor, nn
 
+from gentok import shard
 from gentok.checkpoint import load_checkpoint, load_model, save
 from gentok.nn.player import Player
 from gentok.run import Run, alone, forked_rng
@@ -35,7 +37,8 @@ class Fit:
     """What `fit` returns.
 
     Args:
-        model: the trained model, in eval mode, on the device where it was trained.
+        model: the trained model, in eval mode, on the device where it was trained. After sharded
+            training it holds this process's slices: load the checkpoint to use it.
         ema: a copy with the averaged weights, or ``model`` itself if no average was asked for.
         history: a row every ``log_every`` steps: ``step`` (from 0), ``seconds`` since the start,
             ``lr``, ``loss`` and the loss's named parts; with several players each of these names
@@ -117,12 +120,16 @@ def fit(
     }  # fmt: skip
     _check(settings, log_every, save_every, resume, out)
     players = _players(model)
-    accelerator = _accelerator(model, precision, several=len(players) > 1)
+    accelerator = _accelerator(model, precision)
     turns = _Turns(model.train(), players)
     if compile:
         turns.compile()
-    turns = accelerator.prepare_model(turns)
-    run = Run(accelerator, model, players, settings, out)
+    average = model if ema is None else copy.deepcopy(model).requires_grad_(False)
+    if shard.wanted():
+        players = turns.players = _shard(turns, average, precision)
+    else:
+        turns = accelerator.prepare_model(turns)
+    run = Run(accelerator, model, average, players, settings, out)
     start = run.resume() if resume else 0
     save_every = save_every or max(1, steps // 10)
 
@@ -213,7 +220,19 @@ def _players(model: nn.Module) -> list[Player]:
     return players
 
 
-def _accelerator(model: nn.Module, precision: str, several: bool) -> Accelerator:
+def _shard(turns: _Turns, average: nn.Module, precision: str) -> list[Player]:
+    """Slice the model and its average; returns the player with the slices as its parameters."""
+    model = turns.model
+    if len(turns.players) > 1:
+        names = [player.name for player in turns.players]
+        raise ValueError(f"sharded training takes one player, the model has {names}")
+    if average is not model:
+        shard.shard(average)
+    shard.shard(turns, precision)
+    return _players(model)
+
+
+def _accelerator(model: nn.Module, precision: str) -> Accelerator:
     """Join the processes that were launched, on the kind of device where the model stands."""
     # Accelerate keeps its settings for the whole process; each fit brings its own.
     AcceleratorState._reset_state(reset_partial_state=not torch.distributed.is_initialized())
@@ -221,15 +240,18 @@ def _accelerator(model: nn.Module, precision: str, several: bool) -> Accelerator
     accelerator = Accelerator(
         cpu=on_cpu,
         mixed_precision=precision,
-        # In one player's turn the parameters of the others get no gradient.
-        kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=several)],
+        # In one player's turn the parameters of the others get no gradient, and a loss may leave
+        # out a branch of the network in some steps.
+        kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=True)],
     )
-    supported = (DistributedType.NO, DistributedType.MULTI_GPU, DistributedType.MULTI_CPU)
-    if accelerator.distributed_type not in supported:
+    kinds = ("NO", "MULTI_GPU", "MULTI_CPU", "FSDP")
+    if accelerator.distributed_type not in [DistributedType[kind] for kind in kinds]:
         raise ValueError(
-            f"fit keeps a whole model in every process; accelerate was configured for "
-            f"{accelerator.distributed_type.value}, accepted: one process, MULTI_GPU, MULTI_CPU"
+            f"accelerate was configured for {accelerator.distributed_type.value}, "
+            f"accepted: one process, {', '.join(kinds[1:])}"
         )
+    if shard.wanted() and accelerator.num_processes == 1:
+        raise ValueError("sharded training needs two processes or more, see --num_processes")
     return accelerator
 
 
