@@ -55,6 +55,18 @@ def save_gif(frames: np.ndarray | Tensor, path: str | Path | io.BytesIO, fps: fl
     first.save(path, "GIF", save_all=True, append_images=rest, duration=pause, loop=0)
 
 
+def save_grid(images: Tensor, path: str | Path, columns: int = 8) -> None:
+    """Write a contact sheet; the name's ending says the format.
+
+    Args:
+        images: (n, C, H, W), floats in [-1, 1] or uint8.
+        path: file to write.
+        columns: pictures in a row, at the most.
+    """
+    sheet = _side_by_side(_clips(images[:, None]), min(columns, len(images)), gap=0)
+    Image.fromarray(sheet[0]).save(path)
+
+
 def save_wav(path: str | Path | io.BytesIO, wave: Tensor, rate: int) -> None:
     """Write a mono wave (L,), floats clipped to [-1, 1], as 16-bit WAV of ``rate`` samples/s.
 
@@ -85,14 +97,7 @@ def video_frames(video: Tensor, columns: int | None = None) -> np.ndarray:
     Raises:
         ValueError: if ``video`` has another shape.
     """
-    video = video[None] if video.ndim == 4 else video
-    if video.ndim != 5 or video.shape[2] not in (1, 3) or 0 in video.shape:
-        raise ValueError(
-            f"video must be ([n,] T, 1 or 3, H, W) with no empty axis, got {tuple(video.shape)}"
-        )
-    video = video.detach().cpu()
-    video = video if video.dtype == torch.uint8 else to_uint8(video.float())
-    clips = video.expand(-1, -1, 3, -1, -1).permute(0, 1, 3, 4, 2).numpy()  # (n, T, H, W, 3)
+    clips = _clips(video[None] if video.ndim == 4 else video)
     scale = max(1, -(-TILE // clips.shape[2]))
     return _side_by_side(clips.repeat(scale, axis=2).repeat(scale, axis=3), columns)
 
@@ -225,15 +230,26 @@ def _one_palette(frames: np.ndarray) -> list[Image.Image]:
     return [Image.fromarray(frame).quantize(palette=palette, dither=dither) for frame in frames]
 
 
-def _side_by_side(clips: np.ndarray, columns: int | None) -> np.ndarray:
+def _clips(video: Tensor) -> np.ndarray:
+    """(n, T, C, H, W), floats in [-1, 1] or uint8 -> (n, T, H, W, 3) uint8."""
+    if video.ndim != 5 or video.shape[2] not in (1, 3) or 0 in video.shape:
+        raise ValueError(
+            f"video must be ([n,] T, 1 or 3, H, W) with no empty axis, got {tuple(video.shape)}"
+        )
+    video = video.detach().cpu()
+    video = video if video.dtype == torch.uint8 else to_uint8(video.float())
+    return video.expand(-1, -1, 3, -1, -1).permute(0, 1, 3, 4, 2).numpy()
+
+
+def _side_by_side(clips: np.ndarray, columns: int | None, gap: int = GAP) -> np.ndarray:
     """(n, T, H, W, 3) -> (T, rows (H + gap) - gap, columns (W + gap) - gap, 3)."""
     count, length, height, width, _ = clips.shape
     columns = min(count, columns or 6)
     rows = -(-count // columns)
-    shape = (length, rows * (height + GAP) - GAP, columns * (width + GAP) - GAP, 3)
+    shape = (length, rows * (height + gap) - gap, columns * (width + gap) - gap, 3)
     canvas = np.broadcast_to(np.array(PAPER, np.uint8), shape).copy()
     for index, clip in enumerate(clips):
-        top, left = (place * (side + GAP) for place, side in
+        top, left = (place * (side + gap) for place, side in
                      zip(divmod(index, columns), (height, width), strict=True))  # fmt: skip
         canvas[:, top : top + height, left : left + width] = clip
     return canvas

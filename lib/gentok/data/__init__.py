@@ -6,6 +6,7 @@ Images are float32 in [-1, 1], (B, 3, H, W), in batches and as bytes in an :clas
 from gentok.data.cameras import Cameras, look_at, orbit
 from gentok.data.embedded import digits, text
 from gentok.data.folder import available, data_folder
+from gentok.data.image_folder import folder_batches
 from gentok.data.imageset import ImageSet, batches, generator, to_float, to_uint8
 from gentok.data.motion import Motion, forward_kinematics, sample_motions
 from gentok.data.music import Music, render_music, sample_music
@@ -54,6 +55,7 @@ __all__ = [
     "class_maps",
     "data_folder",
     "digits",
+    "folder_batches",
     "forward_kinematics",
     "generator",
     "look_at",

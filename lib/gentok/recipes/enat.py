@@ -9,15 +9,14 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
-from PIL import Image
 from torch import Tensor, nn
 
-from gentok.data import ImageSet, available, batches, cifar10, class_images, to_uint8
+from gentok.data import ImageSet, available, batches, cifar10, class_images, folder_batches
 from gentok.data.folder import find, missing
 from gentok.measure import SmallClassifier, load_classifier
+from gentok.media import save_grid
 from gentok.profiles import Profile
 from gentok.recipes import stage
-from gentok.recipes.fa_vae import _folder_batches as folder_batches
 from gentok.tokens import vqgan
 from gentok.tokens.enat import Averaged, ENATConfig, build
 from gentok.tokens.vqgan import AdversarialVQGAN, VQGANConfig
@@ -84,11 +83,7 @@ def sample(checkpoint: str | Path, out: str | Path, *, n: int, seed: int) -> Non
     label = torch.arange(n) % network.config.num_classes
     with torch.no_grad():
         images = tokenizer.decode(network.sample(n, label))
-    rows = to_uint8(images).permute(0, 2, 3, 1)  # (n, H, W, 3)
-    columns = min(n, 10)
-    blank = torch.zeros(-n % columns, *rows.shape[1:], dtype=torch.uint8)
-    grid = torch.cat([rows, blank]).unflatten(0, (-1, columns))  # (rows, columns, H, W, 3)
-    Image.fromarray(grid.permute(0, 2, 1, 3, 4).flatten(2, 3).flatten(0, 1).numpy()).save(out)
+    save_grid(images, out, columns=10)
 
 
 def _source(

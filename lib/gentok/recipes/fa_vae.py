@@ -8,16 +8,15 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import torch
-from PIL import Image, ImageOps
 from torch import Tensor, nn
 
-from gentok.data import batches, generator, photographs, to_float, to_uint8
+from gentok.data import batches, folder_batches, photographs
 from gentok.data.folder import find, missing
 from gentok.diffusion import lightning_dit
 from gentok.diffusion.lightning_dit import LightningDiT, LightningDiTConfig
 from gentok.latents.fa_vae import FAVAE, FAVAEConfig, build
+from gentok.media import save_grid
 from gentok.profiles import Profile
 from gentok.train import fit, load_model
 
@@ -129,12 +128,7 @@ def sample(checkpoint: str | Path, out: str | Path, *, n: int, seed: int) -> Non
         else:
             real = photographs(min(model.config.image_size, LARGEST_PATCH), "test", seed, n)
             images = model.decode(model.encode(real.floats()))
-    rows = to_uint8(images).permute(0, 2, 3, 1)  # (n, H, W, 3)
-    columns = min(n, 8)
-    blank = torch.zeros(-n % columns, *rows.shape[1:], dtype=torch.uint8)
-    grid = torch.cat([rows, blank]).unflatten(0, (-1, columns))  # (rows, columns, H, W, 3)
-    picture = grid.permute(0, 2, 1, 3, 4).flatten(2, 3).flatten(0, 1)
-    Image.fromarray(picture.numpy()).save(out)
+    save_grid(images, out)
 
 
 def _beside(out: str | Path) -> Path:
@@ -155,24 +149,5 @@ def _source(size: int, batch_size: int, seed: int) -> tuple[Callable[[int], dict
     folder = find(FOLDER)
     if folder is None:
         raise missing(f"images of {size} pixels", f"{FOLDER}/<class>/*.jpg")
-    draw, num_classes = _folder_batches(folder, size, batch_size, seed)
+    draw, num_classes = folder_batches(folder, size, batch_size, seed)
     return draw, num_classes, torch.cat([draw(step)["image"] for step in range(4)])
-
-
-def _folder_batches(
-    folder: Path, size: int, batch_size: int, seed: int
-) -> tuple[Callable[[int], dict], int]:
-    """Batches of a folder of images, cropped at the centre; a pure function of the step."""
-    import datasets  # slow to import, and needed only here
-
-    rows = datasets.load_dataset("imagefolder", data_dir=str(folder), split="train")
-
-    def batch(step: int) -> dict[str, Tensor]:
-        index = torch.randint(len(rows), (batch_size,), generator=generator(seed, step))
-        chosen = [rows[int(i)] for i in index]
-        pictures = [ImageOps.fit(row["image"].convert("RGB"), (size, size)) for row in chosen]
-        arrays = torch.from_numpy(np.stack([np.asarray(p) for p in pictures]))  # (B, H, W, 3)
-        label = torch.tensor([row["label"] for row in chosen])
-        return {"image": to_float(arrays.permute(0, 3, 1, 2)), "label": label}
-
-    return batch, rows.features["label"].num_classes
