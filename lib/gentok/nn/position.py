@@ -10,6 +10,8 @@ Shapes: B batch, N tokens, D channels, h number of heads, d channels of a head.
 import torch
 from torch import Tensor, nn
 
+from gentok.nn.rope import Rope, grid_positions
+
 
 def sincos_1d(positions: Tensor, dim: int, base: float = 10000.0) -> Tensor:
     """Sines, then cosines, of positions at geometrically spaced frequencies.
@@ -61,7 +63,7 @@ def timestep_features(t: Tensor, dim: int, base: float = 10000.0) -> Tensor:
 
 
 class AxialRope2d(nn.Module):
-    """Rotations for queries and keys on a grid: their dot product sees only the offset.
+    """Rotations for queries and keys on a fixed grid, as a table: :class:`Rope` on two axes.
 
     Args:
         height, width: grid size; tokens in raster order.
@@ -76,13 +78,10 @@ class AxialRope2d(nn.Module):
         super().__init__()
         if head_dim % 4:
             raise ValueError(f"head_dim must be a multiple of 4, got {head_dim}")
-        frequencies = base ** (-torch.arange(0, head_dim // 2, 2) / (head_dim // 2))  # (d/4,)
-        rows, columns = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
-        angles = torch.cat(
-            [axis.flatten()[:, None] * frequencies for axis in (rows, columns)], dim=-1
-        )  # (N, d/2)
+        rope = Rope((head_dim // 2, head_dim // 2), base)
+        angles = rope.angles(grid_positions(height, width))  # (N, d/2)
         # Neighbouring channels (2i, 2i+1) form the pair that angle i turns.
-        angles = angles.repeat_interleave(2, dim=-1)  # (N, d)
+        angles = angles.repeat_interleave(2, dim=-1).float()  # (N, d)
         self.register_buffer("cos", angles.cos(), persistent=False)
         self.register_buffer("sin", angles.sin(), persistent=False)
 

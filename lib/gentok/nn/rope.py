@@ -42,10 +42,11 @@ class Rope(nn.Module):
 
     def angles(self, positions: Tensor) -> Tensor:
         """Angle of each pair of channels: positions (N, A) -> (N, d/2), radians."""
+        # Double precision: at long positions float32 would lose the fast pairs' phase.
+        dtype = torch.float32 if positions.device.type == "mps" else torch.float64
         parts = []
         for axis, dim in enumerate(self.axis_dims):
-            # Double precision: at long positions float32 would lose the fast pairs' phase.
-            index = torch.arange(0, dim, 2, device=positions.device, dtype=torch.float64)
+            index = torch.arange(0, dim, 2, device=positions.device, dtype=dtype)
             frequency = self.base ** (-index / dim)  # (dim/2,)
             parts.append(positions[:, axis, None] * frequency)
         return torch.cat(parts, dim=-1)
