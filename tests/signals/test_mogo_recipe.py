@@ -1,0 +1,113 @@
+"""`gentok train mogo` and `gentok sample mogo`, as small as they go, and how real data are read."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from gentok.data import sample_motions
+from gentok.data.motion_features import motion_features
+from gentok.profiles import Profile
+from gentok.recipes import mogo as recipe
+from gentok.recipes import stage
+from gentok.signals import motion_rvq
+from gentok.signals.mogo import PRESETS, Mogo
+from gentok.signals.motion_text import HashedWords
+
+SMOKE = Profile("smoke", (0,), "cpu")
+SMALL = replace(PRESETS["tiny"], dim=16, depths=(1, 1), heads=(2, 2))
+
+
+@pytest.mark.slow
+def test_train_resume_and_sample(tmp_path):
+    out = tmp_path / "mogo.safetensors"
+    network = recipe.train(SMALL, SMOKE, out=out, resume=False, seed=0)
+    assert isinstance(network, Mogo) and not network.training
+    assert out.is_file() and stage(out, "tokenizer").is_file()
+    again = recipe.train(SMALL, SMOKE, out=out, resume=True, seed=0)
+    for name, value in network.state_dict().items():
+        torch.testing.assert_close(again.state_dict()[name], value, rtol=0, atol=0)
+    pictures = [tmp_path / "a.gif", tmp_path / "b.gif"]
+    for path in pictures:
+        recipe.sample(out, path, n=2, seed=1)
+    with Image.open(pictures[0]) as first:
+        assert first.format == "GIF" and first.n_frames > 10
+    assert pictures[0].read_bytes() == pictures[1].read_bytes()
+
+
+def test_published_presets_ask_for_their_data(monkeypatch, tmp_path):
+    monkeypatch.setenv("GENTOK_DATA", str(tmp_path))
+    with pytest.raises(FileNotFoundError, match="HumanML3D .* not found"):
+        recipe.train(PRESETS["code-a-1024"], SMOKE, out=None, resume=False, seed=0)
+
+
+def test_humanml3d_is_read_in_its_public_layout(monkeypatch, tmp_path):
+    folder = tmp_path / "humanml3d"
+    (folder / "new_joint_vecs").mkdir(parents=True)
+    (folder / "texts").mkdir()
+    rows = np.random.default_rng(0).normal(size=(260, 263)).astype(np.float32)
+    for name, length in {"000001": 45, "000002": 39, "000003": 199, "000004": 200}.items():
+        np.save(folder / "new_joint_vecs" / f"{name}.npy", rows[:length])
+        lines = f"a man walks.#a/DET man/NOUN#0.0#0.0\nsomeone {name}#x#0.0#0.0\n"
+        (folder / "texts" / f"{name}.txt").write_text(lines)
+    (folder / "train.txt").write_text("000001\n000002\n000003\n000004\n000005\n")
+    monkeypatch.setenv("GENTOK_DATA", str(tmp_path))
+    clips = recipe.humanml3d()
+    assert [len(c) for c in clips.features] == [45, 199], "40 to 199 frames"
+    assert clips.pairs == [
+        (0, "a man walks."), (0, "someone 000001"), (1, "a man walks."), (1, "someone 000003")
+    ]  # fmt: skip
+    torch.testing.assert_close(clips.features[0][:, 0], torch.from_numpy(-2 * rows[:45, 0]))
+    torch.testing.assert_close(clips.features[0][:, 1:], torch.from_numpy(rows[:45, 1:]))
+
+
+def test_motion_capture_is_cut_at_twenty_frames_a_second():
+    clip = sample_motions(1, 200, seed=0)
+    long = replace(clip, root=clip.root[0], rotations=clip.rotations[0], fps=40.0)
+    clips = recipe.mocap_clips({"spin": replace(long, captions=("spin kick",))}, stride=8)
+    frames = len(range(0, 200, 2)) - 1  # every other frame, less one for velocities
+    assert len(clips.features) == (frames - 64) // 8 + 1
+    assert {caption for _, caption in clips.pairs} == {"spin kick"}
+    assert clips.features[0].shape == (64, 215)
+    with pytest.raises(ValueError, match="no clip of motion capture has 64 frames"):
+        recipe.mocap_clips(
+            {"short": replace(long, root=long.root[:50], rotations=long.rotations[:50])}
+        )
+
+
+def test_windows_stay_inside_their_clips():
+    clips = [torch.full((70, 3), 1.0), torch.full((64, 3), 2.0)]
+    draw = recipe.window_batches(clips, 4, seed=0)
+    seen = set()
+    for step in range(4):
+        motion = draw(step)["motion"]
+        assert motion.shape == (4, 64, 3)
+        assert (motion == motion[:, :1]).all(), "a window joins two clips"
+        seen |= set(motion[:, 0, 0].tolist())
+    assert seen == {1.0, 2.0}
+
+
+def test_batches_hold_codes_padding_length_and_text():
+    torch.manual_seed(0)
+    tokenizer = motion_rvq.build(motion_rvq.PRESETS["tiny"]).eval()
+    motion = sample_motions(2, 31, seed=0)
+    features = list(motion_features(motion))
+    clips = recipe.Clips([features[0], features[1][:20]], [(0, "a b"), (1, "a c"), (1, "d")])
+    text = HashedWords(16)
+    draw = recipe.code_batches(tokenizer, clips, text, 3, seed=0)
+    batch = draw(0)
+    assert batch["codes"].shape == (3, 30, 4) and batch["text"].shape == (3, 16)
+    assert sorted(batch["length"].tolist()) == [20, 20, 30]
+    for codes, sentence, length in zip(batch["codes"], batch["text"], batch["length"], strict=True):
+        assert (codes[length:] == 64).all() and (codes[:length] < 64).all()
+        clip = clips.features[0 if length == 30 else 1]
+        assert torch.equal(codes[:length], tokenizer.encode(clip[None])[0])
+        words = ["a b"] if length == 30 else ["a c", "d"]
+        assert any(torch.equal(sentence, row) for row in text.encode(words))
+
+
+def test_sampling_without_a_checkpoint_names_what_is_missing(tmp_path):
+    with pytest.raises(FileNotFoundError, match="no checkpoint"):
+        recipe.sample(tmp_path / "absent.safetensors", tmp_path / "a.gif", n=1, seed=0)
