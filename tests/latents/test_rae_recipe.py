@@ -1,0 +1,83 @@
+"""The recipe of `gentok train rae`: encoder, decoder, generator, guide, and its picture."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+import transformers
+from PIL import Image
+
+from gentok.latents.rae import PRESETS, RAEConfig, build
+from gentok.latents.rae_dit import RAEDiT, RAEDiTConfig
+from gentok.profiles import Profile
+from gentok.recipes import rae as recipe
+from gentok.recipes import stage
+from gentok.train import load_model
+
+SMOKE = Profile("smoke", (0,), "cpu")
+SMALL = replace(PRESETS["tiny"], depth=1)
+
+
+@pytest.fixture(autouse=True)
+def few(monkeypatch):
+    transformers.utils.logging.disable_progress_bar()
+    monkeypatch.setattr(recipe, "PATCHES", 32)
+
+
+@pytest.mark.slow
+def test_trains_all_stages_resumes_and_draws(tmp_path):
+    out = tmp_path / "run.safetensors"
+    model = recipe.train(SMALL, SMOKE, out=out, resume=False, seed=0)
+    assert stage(out, "mae").is_file() and (tmp_path / "run-encoder" / "config.json").is_file()
+    x = torch.rand(1, 3, 32, 32) * 2 - 1
+    loaded = load_model(out, RAEConfig, build)
+    assert torch.equal(loaded.decode(loaded.encode(x)), model.decode(model.encode(x)))
+    again = recipe.train(SMALL, SMOKE, out=out, resume=True, seed=0)
+    for name, value in model.state_dict().items():
+        assert torch.equal(again.state_dict()[name], value), name
+    networks = [
+        load_model(tmp_path / f"run-{name}.safetensors", RAEDiTConfig, RAEDiT)
+        for name in ("generator", "guide")
+    ]
+    sizes = [sum(p.numel() for p in network.parameters()) for network in networks]
+    assert sizes[1] < sizes[0], "the guide is the weaker one"
+    assert not torch.equal(networks[0].latent_var, torch.ones(64, 8, 8))
+    for name in ("a.png", "b.png"):
+        recipe.sample(out, tmp_path / name, n=10, seed=1)
+    with Image.open(tmp_path / "a.png") as first, Image.open(tmp_path / "b.png") as second:
+        assert first.size == (8 * 32, 2 * 32) and first.tobytes() == second.tobytes()
+    (tmp_path / "run-generator.safetensors").unlink()
+    recipe.sample(out, tmp_path / "c.png", n=3, seed=0)  # a tokenizer alone reconstructs
+    assert Image.open(tmp_path / "c.png").size == (3 * 32, 32)
+
+
+def test_published_presets_say_what_they_need(tmp_path, monkeypatch):
+    monkeypatch.setenv("GENTOK_DATA", str(tmp_path))
+    with pytest.raises(FileNotFoundError, match=r"images of 256 pixels not found.*images/<class>"):
+        recipe.train(PRESETS["vit-b"], SMOKE, out=tmp_path / "x", resume=False, seed=0)
+
+
+def test_generators_follow_the_paper():
+    large = recipe._generator_sizes("generator", True, 768, 16, 1000)
+    weak = recipe._generator_sizes("guide", True, 768, 16, 1000)
+    assert (large.backbone.dim, weak.backbone.dim) == (1152, 384)
+    assert large.head_dim == weak.head_dim == 2048
+    assert large.latent_shape == (768, 16, 16)
+
+
+@pytest.mark.slow
+def test_folder_batches_depend_on_the_step_alone(tmp_path):
+    for name, value in (("dark", 0), ("light", 255)):
+        (tmp_path / name).mkdir()
+        for i in range(3):
+            picture = np.full((20, 30, 3), value, np.uint8)
+            Image.fromarray(picture).save(tmp_path / name / f"{i}.png")
+    draw, num_classes = recipe._folder_batches(tmp_path, 16, 8, seed=3)
+    assert num_classes == 2
+    first, again, next_ = draw(5), draw(5), draw(6)
+    assert first["image"].shape == (8, 3, 16, 16)
+    assert torch.equal(first["image"], again["image"])
+    assert not torch.equal(first["label"], next_["label"])
+    expected = first["label"].float() * 2 - 1
+    torch.testing.assert_close(first["image"].mean((1, 2, 3)), expected)
