@@ -107,7 +107,7 @@ def pixel_unshuffle_3d(x: Tensor, factor: int) -> Tensor:
 
 
 def pixel_shuffle_3d(x: Tensor, factor: int) -> Tensor:
-    """The inverse of :func:`pixel_unshuffle_3d`: channels to blocks, the first f - 1 frames dropped.
+    """Undo :func:`pixel_unshuffle_3d`: channels to blocks, the first f - 1 frames dropped.
 
     Args:
         x: (B, C f^3, T, H, W).
