@@ -1,0 +1,112 @@
+"""`gentok train cvt` and `gentok sample cvt`, as small as they go."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from gentok.backbones.cvt import PRESETS, CvT, build
+from gentok.checkpoint import load_checkpoint
+from gentok.profiles import Profile
+from gentok.recipes import cvt as recipe
+from gentok.train import fit
+
+SMOKE = Profile("smoke", (0,), "cpu")
+SMALL = replace(PRESETS["tiny"], widths=(8, 8, 16), heads=(1, 1, 2), depths=(1, 1, 1))
+
+
+def test_train_resume_and_sample(tmp_path):
+    out = tmp_path / "cvt.safetensors"
+    network = recipe.train(SMALL, SMOKE, out=out, resume=False, seed=0)
+    assert isinstance(network, CvT) and not network.training
+    again = recipe.train(SMALL, SMOKE, out=out, resume=True, seed=0)
+    for name, value in network.state_dict().items():
+        torch.testing.assert_close(again.state_dict()[name], value, rtol=0, atol=0)
+    assert load_checkpoint(out)[1]["step"] == 4
+    pictures = [tmp_path / "a.png", tmp_path / "b.png"]
+    for path in pictures:
+        recipe.sample(out, path, n=7, seed=1)
+    with Image.open(pictures[0]) as first, Image.open(pictures[1]) as second:
+        assert first.size[0] > 800 and first.tobytes() == second.tobytes()
+
+
+def test_decay_shrinks_matrices_and_nothing_else():
+    """The same as AdamW's own decay on these weights, to second order of the rate."""
+    torch.manual_seed(0)
+    model = build(replace(SMALL, position="every"))
+    before = {name: value.clone() for name, value in model.named_parameters()}
+    hook = recipe.MatrixDecay(0.5, lr=0.01, steps=10, warmup=2, schedule="cosine")
+    hook(0, model)  # half the rate while warming up
+    for name, value in model.named_parameters():
+        shrinks = value.ndim >= 2 and not name.endswith(("position", "class_token"))
+        torch.testing.assert_close(value, before[name] * (1 - 0.0025 if shrinks else 1))
+
+    class Still(torch.nn.Module):
+        """A network whose loss does not depend on its weights."""
+
+        def __init__(self):
+            super().__init__()
+            self.layer = torch.nn.Linear(2, 2)
+
+        def loss(self, batch, step=0):
+            total = 0 * self.layer.weight.sum() + 0 * self.layer.bias.sum()
+            return total, {}
+
+    weights = []
+    plan = {"lr": 0.01, "steps": 5, "warmup": 2, "schedule": "cosine"}
+    hook = recipe.MatrixDecay(0.5, **plan)
+    for options in ({"weight_decay": 0.5}, {"on_step": hook}):
+        torch.manual_seed(0)
+        still = Still()
+        fit(still, lambda step: {"image": torch.zeros(2)}, **plan, **options, progress=False)
+        weights.append(still.layer.weight.detach())
+    torch.testing.assert_close(*weights)
+
+
+def test_published_presets_ask_for_their_images(monkeypatch, tmp_path):
+    monkeypatch.setenv("GENTOK_DATA", str(tmp_path))
+    with pytest.raises(FileNotFoundError, match="images of 224 pixels not found"):
+        recipe.train(PRESETS["cvt-13"], SMOKE, out=None, resume=False, seed=0)
+
+
+def test_folder_of_images(monkeypatch, tmp_path):
+    for kind in range(3):
+        (tmp_path / "images" / f"class{kind}").mkdir(parents=True)
+        pixels = np.full((40, 50, 3), 80 * kind, np.uint8)
+        Image.fromarray(pixels).save(tmp_path / "images" / f"class{kind}" / "a.png")
+    monkeypatch.setenv("HF_HOME", str(tmp_path / "cache"))
+    draw, num_classes = recipe.folder_crops(tmp_path / "images", 16, 8, seed=0)
+    batch = draw(3)
+    assert num_classes == 3 and batch["image"].shape == (8, 3, 16, 16)
+    shade = (batch["image"].mean((1, 2, 3)) + 1) * 127.5
+    torch.testing.assert_close(shade, 80.0 * batch["label"], atol=0.01, rtol=0)
+    assert torch.equal(batch["image"], draw(3)["image"])
+    assert not torch.equal(batch["label"], draw(4)["label"])
+    monkeypatch.setenv("GENTOK_DATA", str(tmp_path))
+    config = replace(SMALL, image_size=128, num_classes=2)
+    with pytest.raises(ValueError, match="num_classes: the data have 3, got 2"):
+        recipe.train(config, SMOKE, out=None, resume=False, seed=0)
+    out = tmp_path / "large.safetensors"
+    recipe.train(replace(config, num_classes=3), SMOKE, out=out, resume=False, seed=0)
+    recipe.sample(out, tmp_path / "large.png", n=2, seed=0)
+    assert (tmp_path / "large.png").is_file()
+
+
+def test_crops_are_parts_of_the_image():
+    ramp = np.broadcast_to(np.arange(200, dtype=np.uint8)[None, :, None], (100, 200, 3))
+    image, rng = Image.fromarray(ramp.copy()), np.random.default_rng(0)
+    slopes = []
+    for _ in range(60):
+        row = np.asarray(recipe.random_crop(image, 20, rng)).astype(float)[10, :, 0]
+        assert row.min() >= 0 and row.max() <= 199
+        slopes.append(row[-1] - row[0])
+    slopes = np.array(slopes)
+    assert 0.3 < (slopes > 0).mean() < 0.7, "half of them are mirrored"
+    assert np.abs(slopes).max() > 80 and np.abs(slopes).min() < 60
+
+
+def test_sampling_without_a_checkpoint_names_what_is_missing(tmp_path):
+    with pytest.raises(FileNotFoundError, match="no checkpoint"):
+        recipe.sample(tmp_path / "absent.safetensors", tmp_path / "a.png", n=1, seed=0)
