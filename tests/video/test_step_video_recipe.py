@@ -11,6 +11,7 @@ from gentok.profiles import Profile
 from gentok.recipes import stage
 from gentok.recipes import step_video as recipe
 from gentok.video.batches import drop_prompts, latent_batches, video_batches
+from gentok.video.folder_clips import clip_batches
 from gentok.video.step_video import PRESETS, StepVideo
 from gentok.video.text_encoders import WordTables
 
@@ -52,7 +53,7 @@ def test_clips_of_a_folder(tmp_path):
         (tmp_path / name / "caption.txt").write_text(f"clip {name}")
         for i in range(frames):
             Image.new("RGB", (40, 20), (50 * i, 0, 0)).save(tmp_path / name / f"{i}.png")
-    draw = recipe.clip_batches(tmp_path, 4, (1, 4), 16, 32, seed=0)
+    draw = clip_batches(tmp_path, 4, (1, 4), 16, 32, seed=0)
     pictures, captions = draw(0)
     assert pictures.shape == (4, 1, 3, 16, 32) and set(captions) <= {"clip one", "clip two"}
     video, captions = draw(1)
@@ -62,7 +63,7 @@ def test_clips_of_a_folder(tmp_path):
     short = [i for i, caption in enumerate(captions) if caption == "clip one"]
     assert all(red[i, 3] == red[i, 2] for i in short), "a short clip holds its last frame"
     with pytest.raises(FileNotFoundError, match="no <clip>/caption.txt"):
-        recipe.clip_batches(tmp_path / "one", 1, (1,), 16, 16, 0)
+        clip_batches(tmp_path / "one", 1, (1,), 16, 16, 0)
 
 
 def test_sampling_without_a_checkpoint_names_what_is_missing(tmp_path):

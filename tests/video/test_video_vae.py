@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from gentok.measure import SmallClassifier, count_parameters
 from gentok.nn.conv3d import pixel_unshuffle_3d
 from gentok.video import video_vae
+from gentok.video import video_vae_layers as layers
 from gentok.video.video_vae_game import VideoVAEGame
 
 TINY = replace(
@@ -127,7 +128,7 @@ def test_chunks_are_independent(model):
 
 def test_attention_is_causal_over_the_flattened_order():
     torch.manual_seed(0)
-    layer, x = video_vae.CausalAttention3d(8, 2, per_frame=True), torch.randn(1, 8, 2, 2, 2)
+    layer, x = layers.CausalAttention3d(8, 2, per_frame=True), torch.randn(1, 8, 2, 2, 2)
     tokens = layer.norm(x).flatten(2).transpose(1, 2)[0]  # (8, C)
     q, k, v = layer.qkv(tokens).chunk(3, dim=-1)
     scores = (q @ k.T / 8**0.5).masked_fill(torch.ones(8, 8).triu(1).bool(), -torch.inf)
@@ -140,7 +141,7 @@ def test_attention_is_causal_over_the_flattened_order():
 
 def test_shortcut_of_the_encoder_averages_neighbouring_channels():
     torch.manual_seed(0)
-    layer, x = video_vae.Patchify(16, 64, shortcut=True), torch.randn(1, 16, 5, 4, 4)
+    layer, x = layers.Patchify(16, 64, shortcut=True), torch.randn(1, 16, 5, 4, 4)
     torch.nn.init.zeros_(layer.conv.conv.weight)
     torch.nn.init.zeros_(layer.conv.conv.bias)
     folded = pixel_unshuffle_3d(x, 2)  # (1, 128, 3, 2, 2)
@@ -152,7 +153,7 @@ def test_shortcut_of_the_encoder_averages_neighbouring_channels():
 
 def test_paths_undo_each_other_where_nothing_is_averaged():
     """With as many channels out as in, the shortcut alone moves pixels there and back."""
-    down, up = video_vae.Patchify(4, 32, True), video_vae.Unpatchify(32, 4, True)
+    down, up = layers.Patchify(4, 32, True), layers.Unpatchify(32, 4, True)
     for layer in (down, up):
         torch.nn.init.zeros_(layer.conv.conv.weight)
         torch.nn.init.zeros_(layer.conv.conv.bias)
@@ -204,7 +205,7 @@ def test_blending_of_seams_by_hand():
 
 def test_upsampling_adds_its_input_inside_and_outside():
     torch.manual_seed(0)
-    layer, x = video_vae.VideoUpsample(4, 2, True), torch.randn(1, 4, 2, 2, 2)
+    layer, x = layers.VideoUpsample(4, 2, True), torch.randn(1, 4, 2, 2, 2)
     torch.nn.init.zeros_(layer.norm2.weight)
     big = x.repeat_interleave(2, 2).repeat_interleave(2, 3).repeat_interleave(2, 4)
     torch.testing.assert_close(layer(x), F.silu(big) + big)

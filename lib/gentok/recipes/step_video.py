@@ -13,12 +13,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import numpy as np
 import torch
-from PIL import Image, ImageOps
 from torch import Tensor, nn
 
-from gentok.data import batches, generator, to_float
+from gentok.data import batches
 from gentok.data.folder import find, missing
 from gentok.measure import load_classifier
 from gentok.media import save_gif, video_frames
@@ -34,6 +32,7 @@ from gentok.video.batches import (
     video_batches,
 )
 from gentok.video.clips import Clips, moving_shapes
+from gentok.video.folder_clips import clip_batches
 from gentok.video.step_video import StepVideo, StepVideoConfig, build
 from gentok.video.text_encoders import PretrainedText, WordTables
 from gentok.video.video_dpo import VideoDPO, rank_pairs
@@ -279,45 +278,6 @@ def _train_large(
             resume=resume,
         )
     return model
-
-
-def clip_batches(
-    folder: Path, batch_size: int, frames: tuple[int, ...], height: int, width: int, seed: int
-) -> Callable[[int], tuple[Tensor, list[str]]]:
-    """Clips of a folder of folders of frames; a pure function of the step.
-
-    Returns:
-        ``f(step)`` giving video (B, T, 3, H, W) in [-1, 1] and B captions; T goes through
-        ``frames`` step by step, a clip that is too short holds its last frame.
-
-    Raises:
-        FileNotFoundError: if no sub-folder has a ``caption.txt``.
-    """
-    places = sorted(path.parent for path in folder.glob("*/caption.txt"))
-    if not places:
-        raise FileNotFoundError(f"no <clip>/caption.txt in {folder}")
-
-    def batch(step: int) -> tuple[Tensor, list[str]]:
-        count = frames[step % len(frames)]
-        index = torch.randint(len(places), (batch_size,), generator=generator(seed, step))
-        chosen = [places[int(i)] for i in index]
-        video = torch.stack([_read(place, count, height, width) for place in chosen])
-        return to_float(video), [(place / "caption.txt").read_text("utf-8") for place in chosen]
-
-    return batch
-
-
-def _read(place: Path, count: int, height: int, width: int) -> Tensor:
-    """The first ``count`` frames of a clip, cropped at the centre: (T, 3, H, W), uint8."""
-    files = sorted(p for p in place.iterdir() if p.suffix.lower() in (".jpg", ".jpeg", ".png"))
-    if not files:
-        raise FileNotFoundError(f"no frames (*.jpg, *.png) in {place}")
-    files = [files[min(i, len(files) - 1)] for i in range(count)]
-    frames = []
-    for file in files:
-        with Image.open(file) as picture:
-            frames.append(np.asarray(ImageOps.fit(picture.convert("RGB"), (width, height))))
-    return torch.from_numpy(np.stack(frames)).permute(0, 3, 1, 2)
 
 
 def _encoder(config: StepVideoConfig) -> WordTables | PretrainedText:
