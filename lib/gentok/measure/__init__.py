@@ -1,6 +1,7 @@
 """Instruments: what the book measures with. They know data and networks, but no system."""
 
 from gentok.measure.ablation import scr, tpp
+from gentok.measure.chamfer import chamfer_distance
 from gentok.measure.codes import code_usage
 from gentok.measure.cost import count_flops, count_parameters
 from gentok.measure.embed import tsne
@@ -37,6 +38,7 @@ __all__ = [
     "alive_fraction",
     "band_energy",
     "band_errors",
+    "chamfer_distance",
     "code_usage",
     "cosine",
     "count_flops",
