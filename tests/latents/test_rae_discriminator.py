@@ -1,4 +1,4 @@
-"""RAE's discriminator: local normalisation, circular sight, and augmentation that gradients pass."""
+"""RAE's discriminator: local normalisation, circular sight, augmentation that gradients pass."""
 
 import math
 

@@ -10,10 +10,10 @@ import transformers
 from gentok.latents.rae_encoder import (
     FAMILIES,
     EncoderConfig,
-    backbone,
     frozen_encoder,
     load_encoder,
     outline_encoder,
+    random_backbone,
 )
 
 SIZES = {
@@ -39,7 +39,7 @@ def quiet():
 def saved(request, tmp_path):
     """A small checkpoint of each family in the hub's format, with a last affine that is not 1."""
     torch.manual_seed(0)
-    network = backbone(config_of(request.param))
+    network = random_backbone(config_of(request.param))
     norm = getattr(network, "layernorm", None) or getattr(
         getattr(network, "vision_model", network), "post_layernorm", None
     )

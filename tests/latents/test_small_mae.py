@@ -76,7 +76,7 @@ def test_it_learns():
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-        losses.append(float(loss))
+        losses.append(loss.item())
     assert sum(losses[-10:]) / 10 < 0.4 * losses[0]
 
 

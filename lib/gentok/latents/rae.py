@@ -5,23 +5,20 @@ section 3, and its public code. No compression, no KL, no alignment: the tokens 
 encoder are the latent, and a ViT in the manner of MAE's decoder paints the pixels. The decoder is
 trained on noisy tokens, because a generator's tokens will not be exact either.
 
-Shapes: B batch, H W pixels, N = g^2 tokens of C channels, z (B, C, g, g), h decoder width, p patch.
+Shapes: B batch, H W pixels, N = g^2 tokens of C channels, z (B, C, g, g), p patch.
 """
 
 from dataclasses import dataclass, replace
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from gentok.latents.foundation import foundation_network
+from gentok.latents.rae_decoder import ViTDecoder
 from gentok.latents.rae_discriminator import FeatureDiscriminator, diff_augment, quantise
 from gentok.latents.rae_encoder import EncoderConfig, frozen_encoder, pixel_statistics
 from gentok.measure.features import perceptual_distance
-from gentok.nn.attention import SelfAttention
 from gentok.nn.player import Player, frozen
-from gentok.nn.position import sincos_2d
-from gentok.nn.transformer import Mlp, init_linears_xavier
 from gentok.process.adversarial import adaptive_weight, discriminator_hinge, generator_hinge
 
 NOISES = ("half-normal", "uniform")
@@ -94,68 +91,21 @@ class RAEConfig:
         return (self.encoder.dim, self.encoder.grid, self.encoder.grid)
 
 
-class DecoderBlock(nn.Module):
-    """A pre-norm transformer block as in MAE; every token reads every other."""
-
-    def __init__(self, dim: int, num_heads: int, hidden: int):
-        super().__init__()
-        self.norm1 = nn.LayerNorm(dim, eps=1e-12)
-        self.attention = SelfAttention(dim, num_heads)
-        self.norm2 = nn.LayerNorm(dim, eps=1e-12)
-        self.mlp = Mlp(dim, hidden, approximate="none")
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(B, N, h) -> (B, N, h)."""
-        x = x + self.attention(self.norm1(x))
-        return x + self.mlp(self.norm2(x))
-
-
-class ViTDecoder(nn.Module):
-    """Tokens to patches of pixels: MAE's decoder with a [CLS] token of its own.
-
-    Linear layers start Xavier-uniform as MAE's do (the public code states nothing else).
-    """
-
-    def __init__(self, config: RAEConfig):
-        super().__init__()
-        self.config = config
-        h, grid, p = config.dim, config.grid, config.patch_size
-        self.embed = nn.Linear(config.encoder.dim, h)
-        self.cls = nn.Parameter(torch.zeros(1, 1, h))
-        table = torch.cat([torch.zeros(1, h), sincos_2d(grid, grid, h)])[None]  # (1, 1 + N, h)
-        self.position = nn.Parameter(table, requires_grad=False)
-        self.blocks = nn.ModuleList(
-            DecoderBlock(h, config.num_heads, config.hidden) for _ in range(config.depth)
-        )
-        self.norm = nn.LayerNorm(h, eps=1e-12)
-        self.head = nn.Linear(h, p * p * 3)
-        init_linears_xavier(self)
-
-    def forward(self, z: Tensor) -> Tensor:
-        """Latents (B, C, g, g) -> normalised pixels (B, 3, H, W)."""
-        grid = self.config.grid
-        if z.shape[-2:] != (grid, grid):
-            z = F.interpolate(z, size=(grid, grid), mode="bilinear", align_corners=False)
-        x = self.embed(z.flatten(2).transpose(1, 2))  # (B, N, h)
-        x = torch.cat([self.cls.expand(len(x), -1, -1), x], dim=1) + self.position
-        for block in self.blocks:
-            x = block(x)
-        return self._unpatchify(self.head(self.norm(x))[:, 1:])
-
-    def _unpatchify(self, x: Tensor) -> Tensor:
-        """(B, N, p p 3) -> (B, 3, g p, g p)."""
-        p, grid = self.config.patch_size, self.config.grid
-        x = x.unflatten(2, (p, p, 3)).unflatten(1, (grid, grid))  # (B, g, g, p, p, 3)
-        return x.permute(0, 5, 1, 3, 2, 4).flatten(4, 5).flatten(2, 3)
-
-
 class RAE(nn.Module):
     """A frozen encoder, which is no part of the module's parameters, and a trained decoder."""
 
     def __init__(self, config: RAEConfig):
         super().__init__()
         self.config = config
-        self.decoder = ViTDecoder(config)
+        self.decoder = ViTDecoder(
+            config.encoder.dim,
+            config.grid,
+            config.patch_size,
+            config.dim,
+            config.depth,
+            config.num_heads,
+            config.hidden,
+        )
         self.discriminator = None
         if config.gan_weight > 0:
             self.discriminator = FeatureDiscriminator(

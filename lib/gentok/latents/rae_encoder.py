@@ -163,10 +163,10 @@ def pixel_statistics(config: EncoderConfig) -> tuple[tuple[float, ...], tuple[fl
 
 def outline_encoder(config: EncoderConfig) -> RepresentationEncoder:
     """The encoder without its weights (random ones): for costs, and to make small checkpoints."""
-    return RepresentationEncoder(backbone(config), config, *pixel_statistics(config))
+    return RepresentationEncoder(random_backbone(config), config, *pixel_statistics(config))
 
 
-def backbone(config: EncoderConfig) -> nn.Module:
+def random_backbone(config: EncoderConfig) -> nn.Module:
     """A randomly initialised network of the family and sizes, as `transformers` builds it."""
     import transformers
 
