@@ -1,0 +1,73 @@
+"""`gentok train mert` and `gentok sample mert`, as small as they go."""
+
+import wave
+from dataclasses import replace
+
+import pytest
+import torch
+from PIL import Image
+from tests.signals.test_codec import tiny_encodec
+
+from gentok.checkpoint import load_checkpoint
+from gentok.data import render_music, sample_music
+from gentok.media import save_wav
+from gentok.profiles import Profile
+from gentok.recipes import mert as recipe
+from gentok.recipes import stage
+from gentok.signals.mert import MERT, PRESETS
+
+SMOKE = Profile("smoke", (0,), "cpu")
+SMALL = replace(PRESETS["tiny"], conv_channels=8, dim=16, depth=1)
+
+
+def test_clips_are_composed_as_the_generator_does():
+    music, waves = recipe.compose(40, seed=3, length=1600, rate=8000)
+    assert torch.equal(waves, render_music(sample_music(40, 16, 3), 0.2, 8000))
+    assert len(music) == 40
+
+
+@pytest.mark.slow
+def test_train_resume_and_sample(tmp_path):
+    out = tmp_path / "mert.safetensors"
+    network = recipe.train(SMALL, SMOKE, out=out, resume=False, seed=0)
+    assert isinstance(network, MERT) and not network.training
+    assert out.is_file() and stage(out, "codec").is_file()
+    again = recipe.train(SMALL, SMOKE, out=out, resume=True, seed=0)
+    for name, value in network.state_dict().items():
+        torch.testing.assert_close(again.state_dict()[name], value, rtol=0, atol=0)
+    assert load_checkpoint(out)[1]["step"] == 4
+    pictures = [tmp_path / "a.png", tmp_path / "b.png"]
+    for path in pictures:
+        recipe.sample(out, path, n=2, seed=1)
+    with Image.open(pictures[0]) as first, Image.open(pictures[1]) as second:
+        assert first.size[0] > 400 and first.tobytes() == second.tobytes()
+    with wave.open(str(tmp_path / "a.wav")) as sound:
+        assert (sound.getframerate(), sound.getnframes()) == (8000, 2 * 2 * 12_000)
+
+
+def test_published_presets_ask_for_their_recordings(monkeypatch, tmp_path):
+    monkeypatch.setenv("GENTOK_DATA", str(tmp_path))
+    with pytest.raises(FileNotFoundError, match="recordings of music at 24 kHz"):
+        recipe.train(PRESETS["mert-95m"], SMOKE, out=None, resume=False, seed=0)
+
+
+@pytest.mark.slow
+def test_published_plan_reads_recordings_and_encodec(monkeypatch, tmp_path):
+    """The layout of 95M, thinner: seven convolutions, eight codes, 336 bins."""
+    monkeypatch.setenv("GENTOK_DATA", str(tmp_path))
+    (tmp_path / "music").mkdir()
+    save_wav(tmp_path / "music" / "a.wav", 0.1 * torch.randn(26_000), 24_000)
+    tiny_encodec(tmp_path / "encodec_24khz")
+    config = replace(
+        PRESETS["mert-95m"], conv_channels=8, dim=32, num_heads=2, depth=1, clip=24_000
+    )
+    network = recipe.train(config, SMOKE, out=None, resume=False, seed=0)
+    assert network.encode(torch.zeros(1, 24_000)).shape == (1, 2, 74, 32)
+    save_wav(tmp_path / "music" / "a.wav", 0.1 * torch.randn(26_000), 16_000)
+    with pytest.raises(ValueError, match="at 24000 Hz, got 26000 at 16000 Hz"):
+        recipe.train(config, SMOKE, out=None, resume=False, seed=0)
+
+
+def test_sampling_without_a_checkpoint_names_it(tmp_path):
+    with pytest.raises(FileNotFoundError, match="no checkpoint"):
+        recipe.sample(tmp_path / "absent.safetensors", tmp_path / "a.png", n=1, seed=0)
