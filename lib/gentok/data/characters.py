@@ -8,6 +8,7 @@ Shapes: N characters, B batch, T length of a window.
 
 from collections.abc import Callable
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -84,7 +85,7 @@ def window_batches(
         first = torch.randint(
             len(ids) - length + 1, (batch_size,), generator=generator(seed, step)
         ).tolist()
-        rows = [torch.as_tensor(ids[i : i + length]) for i in first]
-        return {"tokens": torch.stack(rows).long()}
+        rows = np.stack([np.asarray(ids[i : i + length]) for i in first])
+        return {"tokens": torch.from_numpy(rows.astype(np.int64))}
 
     return batch

@@ -9,8 +9,9 @@ first version, and the DynaBERT baseline of the revised one, average all of them
 ("joint"). The released code *sums* four losses, which multiplies the effective learning rate; here
 they are averaged. Not stated in the paper, and chosen here: rotary positions and tied embeddings of
 MatLM (the totals of its table allow no second matrix), biases (with them the small sizes round to
-the printed counts), exact GELU, and PyTorch's initialisation. In sampling mode unused neurons get
-gradients of zero, so Adam's moments and weight decay still move them; the paper is silent on that.
+the printed counts), exact GELU, and PyTorch's initialisation, with the output layers of MatLM's
+blocks scaled by (2 l)^(-1/2) as in GPT-2. In sampling mode unused neurons get gradients of zero, so
+Adam's moments and weight decay still move them; the paper is silent on that.
 
 Shapes: B batch, N tokens, D channels, F hidden neurons, K vocabulary or classes, l layers.
 """
@@ -31,7 +32,7 @@ from gentok.efficient.matformer_sizes import (
     check,
     submodel_config,
 )
-from gentok.efficient.nested import NestedFeedForward, NestedGated
+from gentok.efficient.nested import Block, NestedFeedForward, NestedGated
 from gentok.nn.attention import SelfAttention
 from gentok.nn.causal import CausalSelfAttention, KVCache
 from gentok.nn.rope import Rope
@@ -51,35 +52,6 @@ __all__ = [
     "extract",
     "submodel_config",
 ]
-
-
-def drop_branch(x: Tensor, probability: float) -> Tensor:
-    """Stochastic depth (Huang et al. 2016): set whole items of a batch to 0, scale up the rest."""
-    if probability == 0:
-        return x
-    keep = torch.rand(len(x), 1, 1, device=x.device) >= probability
-    return x * keep / (1 - probability)
-
-
-class Block(nn.Module):
-    """Pre-norm block; only its feed-forward layer is nested."""
-
-    def __init__(self, attention: nn.Module, feed_forward: nn.Module, dim: int, eps: float):
-        super().__init__()
-        self.norm1 = nn.LayerNorm(dim, eps=eps)
-        self.attention = attention
-        self.norm2 = nn.LayerNorm(dim, eps=eps)
-        self.feed_forward = feed_forward
-        self.dropout = nn.Dropout(0.0)
-        self.skip = 0.0  # stochastic depth
-
-    def forward(self, x: Tensor, width: int | None = None, cache: KVCache | None = None) -> Tensor:
-        """(B, N, D) -> (B, N, D) with the first ``width`` neurons; a cache holds earlier tokens."""
-        x = x + self._thin(self.attention(self.norm1(x), cache))
-        return x + self._thin(self.feed_forward(self.norm2(x), width))
-
-    def _thin(self, branch: Tensor) -> Tensor:
-        return drop_branch(self.dropout(branch), self.skip if self.training else 0.0)
 
 
 class MatFormer(nn.Module):
@@ -141,13 +113,18 @@ class MatLM(MatFormer):
         super().__init__(config)
         dim = config.dim
         self.embedding = nn.Embedding(config.vocab_size, dim)
-        nn.init.normal_(self.embedding.weight, std=0.02)  # it is the head, too
+        # It is the head, too: at first, logits have a standard deviation of about 1.
+        nn.init.normal_(self.embedding.weight, std=dim**-0.5)
         rope = Rope((dim // config.num_heads,), interleaved=False)
         self.blocks = nn.ModuleList(
             Block(CausalSelfAttention(dim, config.num_heads, rope=rope), layer, dim, 1e-5)
             for layer in _feed_forwards(config)
         )
         self.norm = nn.LayerNorm(dim)
+        with torch.no_grad():  # else what blocks add would drown the embedding at first
+            for block in self.blocks:
+                for layer in (block.attention.proj, block.feed_forward.down):
+                    layer.weight /= (2 * config.depth) ** 0.5
 
     def forward(
         self, tokens: Tensor, submodel: Submodel = None, caches: Sequence[KVCache] | None = None

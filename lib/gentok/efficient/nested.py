@@ -1,10 +1,10 @@
-"""Feed-forward layers nested by prefix: the first m hidden neurons form a smaller layer (3.1).
+"""Feed-forward layers nested by prefix, and the block around them.
 
 MatFormer (Devvrit et al. 2024, arXiv:2310.07707), 3.1. Every width m uses rows 0..m-1 of the first
 matrix and its bias, and columns 0..m-1 of the second; the second bias is shared by all widths, as
 in the released code. One order of neurons serves all of them: that is what makes the widths nested.
 
-Shapes: D channels, F hidden neurons, m <= F neurons in use.
+Shapes: B batch, N tokens, D channels, F hidden neurons, m <= F neurons in use.
 """
 
 from collections.abc import Callable
@@ -12,6 +12,8 @@ from collections.abc import Callable
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+from gentok.nn.causal import KVCache
 
 
 def squared_relu(x: Tensor) -> Tensor:
@@ -130,3 +132,32 @@ def check_width(width: int | None, hidden: int) -> int:
     if not 1 <= width <= hidden:
         raise ValueError(f"width must lie in [1, {hidden}], got {width}")
     return width
+
+
+def drop_branch(x: Tensor, probability: float) -> Tensor:
+    """Stochastic depth (Huang et al. 2016): set whole items of a batch to 0, scale up the rest."""
+    if probability == 0:
+        return x
+    keep = torch.rand(len(x), 1, 1, device=x.device) >= probability
+    return x * keep / (1 - probability)
+
+
+class Block(nn.Module):
+    """Pre-norm block; only its feed-forward layer is nested."""
+
+    def __init__(self, attention: nn.Module, feed_forward: nn.Module, dim: int, eps: float):
+        super().__init__()
+        self.norm1 = nn.LayerNorm(dim, eps=eps)
+        self.attention = attention
+        self.norm2 = nn.LayerNorm(dim, eps=eps)
+        self.feed_forward = feed_forward
+        self.dropout = nn.Dropout(0.0)
+        self.skip = 0.0  # stochastic depth
+
+    def forward(self, x: Tensor, width: int | None = None, cache: KVCache | None = None) -> Tensor:
+        """(B, N, D) -> (B, N, D) with the first ``width`` neurons; a cache holds earlier tokens."""
+        x = x + self._thin(self.attention(self.norm1(x), cache))
+        return x + self._thin(self.feed_forward(self.norm2(x), width))
+
+    def _thin(self, branch: Tensor) -> Tensor:
+        return drop_branch(self.dropout(branch), self.skip if self.training else 0.0)

@@ -55,7 +55,7 @@ def train(
         build(config).to(profile.device),
         draw,
         steps=steps,
-        lr=1e-3 if published else 3e-3,
+        lr=1e-3 if published else 2e-3 if vision else 4e-3,
         betas=(0.9, 0.999) if vision else (0.9, 0.95),
         weight_decay=0.1 if vision else 0.01,
         warmup=profile.pick(smoke=1, cpu=50, gpu=min(10_000 if vision else 2000, steps // 10)),
