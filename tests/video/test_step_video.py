@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from gentok.measure import count_flops, count_parameters
 from gentok.process.flow import euler_sample
 from gentok.video import step_video
-from gentok.video.blobs import blob_clips, shakiness, to_latent, to_video
+from gentok.video.blobs import blob_clips, obeys, shakiness, to_latent, to_video
 from gentok.video.clips import DIRECTIONS, moving_scenes, moving_shapes
 from gentok.video.text_encoders import PretrainedText, Text, WordTables
 from gentok.video.video_dpo import Turbo, VideoDPO, rank_pairs, reflow_pairs, u_shaped_times
@@ -441,6 +441,9 @@ def test_blobs_shakiness_tells_the_two_kinds_apart():
     score = shakiness(video)
     assert score[~shaky].max() < score[shaky].median()
     assert score[~shaky].mean() < 0.25 * score[shaky].mean()
+    smooth, said = video[~shaky], [c for c, s in zip(captions, shaky, strict=True) if not s]
+    assert obeys(smooth, said).all() and not obeys(smooth.flip(1), said).any()
+    assert not obeys(smooth[:, :1].expand_as(smooth), said).any(), "standing still is no motion"
     assert torch.equal(to_video(to_latent(video)), video)
     assert to_latent(video).shape == (300, 6, 16, 2, 2) and len(captions) == 300
 

@@ -53,19 +53,34 @@ def to_video(latent: Tensor) -> Tensor:
     return F.pixel_shuffle(latent, BLOCK)
 
 
-def shakiness(video: Tensor) -> Tensor:
-    """How far the centre of light strays from even motion.
+def centre_of_light(video: Tensor) -> Tensor:
+    """Where the light is, frame by frame.
 
     Args:
         video: (n, T, 1, 8, 8), clipped to [-1, 1].
 
     Returns:
-        (n,), the mean length of the centre's second differences, in pixels.
+        (n, T, 2) as (x, y), in pixels.
     """
     # Squares, so that the faint noise of a generated background weighs nothing.
     light = (video[:, :, 0].clamp(-1, 1) + 1).square()  # (n, T, 8, 8)
     grid = torch.arange(SIDE, dtype=video.dtype, device=video.device)
     total = light.sum((2, 3)).clamp_min(1e-6)
     centre = torch.stack([(light.sum(2) * grid).sum(-1), (light.sum(3) * grid).sum(-1)], -1)
-    centre = centre / total[..., None]  # (n, T, 2)
-    return centre.diff(n=2, dim=1).norm(dim=-1).mean(1)
+    return centre / total[..., None]
+
+
+def shakiness(video: Tensor) -> Tensor:
+    """How far the light strays from even motion: (n,), mean length of its second differences."""
+    return centre_of_light(video).diff(n=2, dim=1).norm(dim=-1).mean(1)
+
+
+def obeys(video: Tensor, captions: list[str]) -> Tensor:
+    """Whether the light moves at least a pixel where the caption says: (n,) bool.
+
+    A clip that stands still is as smooth as can be, so smoothness alone would be a poor judge.
+    """
+    names = [caption.split()[-1] for caption in captions]
+    heading = torch.tensor([DIRECTIONS[name] for name in names], device=video.device)
+    centre = centre_of_light(video)
+    return ((centre[:, -1] - centre[:, 0]) * heading).sum(-1) > 1

@@ -61,6 +61,13 @@ def moving_scenes(n: int, seed: int = 0, frames: int = 17) -> tuple[Scenes, Tens
     return scenes, direction
 
 
+def caption(colour: int, shape: int, direction: int) -> str:
+    """A sentence such as "an orange star moving left", from the indices of its words."""
+    name = list(COLOURS)[colour]
+    article = "an" if name[0] in "aeiou" else "a"
+    return f"{article} {name} {SHAPES[shape]} moving {list(DIRECTIONS)[direction]}"
+
+
 def moving_shapes(n: int, seed: int = 0, size: int = 32, frames: int = 17) -> Clips:
     """Draw n clips with captions.
 
@@ -74,14 +81,6 @@ def moving_shapes(n: int, seed: int = 0, size: int = 32, frames: int = 17) -> Cl
     scenes, direction = moving_scenes(n, seed, frames)
     parts = [scenes[i : i + 128] for i in range(0, n, 128)]
     video = torch.cat([to_uint8(render_video(part, frames, size).frames) for part in parts])
-    names, colours = list(DIRECTIONS), list(COLOURS)
-    captions = [
-        f"a {colours[c]} {SHAPES[s]} moving {names[d]}"
-        for c, s, d in zip(
-            scenes.colour[:, 0].tolist(),
-            scenes.shape[:, 0].tolist(),
-            direction.tolist(),
-            strict=True,
-        )
-    ]
+    looks = scenes.colour[:, 0].tolist(), scenes.shape[:, 0].tolist(), direction.tolist()
+    captions = [caption(*look) for look in zip(*looks, strict=True)]
     return Clips(video, captions, direction)
