@@ -60,9 +60,9 @@ class MotionRVQConfig:
 
 
 PRESETS: dict[str, MotionRVQConfig] = {
-    # 18 joints of the book's skeleton; a codebook that follows quickly, for runs of minutes. Squared
-    # distances grow with the channels, and the temperature is that of 512, scaled to 16 of them,
-    # doubled: the same noise a channel, or nearly.
+    # 18 joints of the book's skeleton; a codebook that follows quickly, for runs of minutes. The
+    # temperature shrinks with the channels, as squared distances do: 0.5 at 512 is 0.016 at 16
+    # (ours is twice that).
     "tiny": MotionRVQConfig(
         feature_dim=215,
         width=64,
