@@ -379,4 +379,25 @@ MUTATIONS = [
         "return torch.stack(losses).sum(), parts",
         "tests/efficient/test_matformer.py::test_joint_loss_is_the_mean_of_the_granularities",
     ),
+    Mutation(
+        "blocks are told the positions once and not at every input",
+        "shapes/point_layers.py",
+        "x = block(x + position)",
+        "x = block(x if outputs else x + position)",
+        "tests/shapes/test_point_mae.py::test_position_is_added_before_every_block",
+    ),
+    Mutation(
+        "the two directions of the Chamfer distance are averaged",
+        "measure/chamfer.py",
+        "return forward + backward",
+        "return (forward + backward) / 2",
+        "tests/measure/test_chamfer.py::test_both_directions_count_in_full",
+    ),
+    Mutation(
+        "farthest points keep away from the latest one only",
+        "nn/points.py",
+        "nearest = torch.minimum(nearest, gap)",
+        "nearest = gap",
+        "tests/nn/test_points.py::test_farthest_points_are_distinct_and_start_at_zero",
+    ),
 ]

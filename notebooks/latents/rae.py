@@ -72,7 +72,7 @@ from gentok.measure import (
     psnr,
     tsne,
 )
-from gentok.process.flow import interpolate, shift_times
+from gentok.process.flow import shift_times
 from gentok.study import Study, summarize
 from gentok.train import fit
 
