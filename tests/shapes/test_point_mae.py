@@ -13,8 +13,11 @@ from transformers.models.vit_mae.modeling_vit_mae import ViTMAEConfig, ViTMAELay
 from gentok.data.clouds import solid_clouds
 from gentok.measure import chamfer_distance, count_flops, count_parameters
 from gentok.nn.points import distances
+from gentok.process.masked import random_mask
 from gentok.shapes import point_mae
-from gentok.shapes.point_mae import PRESETS, Split, block_mask, split
+from gentok.shapes.point_layers import Block, DropPath, PatchTokenizer
+from gentok.shapes.point_mae import PRESETS
+from gentok.shapes.point_masking import Split, block_mask, split
 
 TINY = replace(
     PRESETS["tiny"],
@@ -96,7 +99,7 @@ def test_loss_runs_on_the_meta_device_and_encodes_visible_patches_only():
 
 def test_block_equals_vit_mae_layer():
     torch.manual_seed(0)
-    block = point_mae.Block(48, 3, 4, 0.1).eval()
+    block = Block(48, 3, 4, 0.1).eval()
     config = ViTMAEConfig(
         hidden_size=48,
         num_attention_heads=3,
@@ -133,7 +136,7 @@ def released_tokenizer(a: int, b: int, c: int, d: int) -> tuple[nn.Module, nn.Mo
 @pytest.mark.parametrize("training", [True, False])
 def test_tokenizer_equals_convolutions(training):
     torch.manual_seed(0)
-    ours = point_mae.PatchTokenizer((8, 12, 16), 24).train(training)
+    ours = PatchTokenizer((8, 12, 16), 24).train(training)
     first, second = (m.train(training) for m in released_tokenizer(8, 12, 16, 24))
     for peer, mine in ((first, ours.first), (second, ours.second)):
         weights = {k: v[..., None] if v.ndim == 2 else v for k, v in mine.state_dict().items()}
@@ -182,7 +185,7 @@ def test_initial_weights():
 
 def test_drop_path_keeps_the_mean_and_drops_whole_items():
     torch.manual_seed(0)
-    layer = point_mae.DropPath(0.25).train()
+    layer = DropPath(0.25).train()
     out = layer(torch.ones(8000, 2, 3))
     assert set(out.unique().tolist()) <= {0.0, float(torch.tensor(1.0) / 0.75)}
     assert (out == out[:, :1, :1]).all() and abs(float(out.mean()) - 1) < 0.03
@@ -222,7 +225,7 @@ def test_masks_have_the_configured_count(model, points):
         visible, masked = model.mask(centres)
         assert visible.shape == (4, G - M) and masked.shape == (4, M) and int(0.6 * G) == M
     torch.manual_seed(0)
-    share = torch.stack([point_mae.random_mask(50, G, M).float().mean(0) for _ in range(20)])
+    share = torch.stack([random_mask(50, G, M).float().mean(0) for _ in range(20)])
     assert (share.mean(0) - M / G).abs().max() < 0.08, "every patch is masked equally often"
 
 

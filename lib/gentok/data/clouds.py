@@ -78,7 +78,7 @@ def solid_clouds(
 ) -> Clouds:
     """Solids with random proportions, turned about the vertical axis; classes in turn.
 
-    Proportions blur the classes: a flat box, a hexagon and a short cylinder look much alike.
+    Proportions blur the classes: a long box, a wide bar and a stretched hexagon look alike.
 
     Raises:
         ValueError: if ``n`` or ``num_points`` is below 1, or a class is unknown.
@@ -88,7 +88,7 @@ def solid_clouds(
     points = torch.empty(n, num_points, 3)
     for i, label in enumerate(labels.tolist()):
         rng = generator(seed, i)
-        vertices, faces = _mesh(classes[label])
+        vertices, faces = solid_mesh(classes[label], RESOLUTION)
         stretched = vertices * torch.exp((2 * torch.rand(3, generator=rng) - 1) * STRETCH)
         drawn, _ = sample_mesh(stretched, faces, num_points, _draw(rng))
         points[i] = _turn(drawn, rng)

@@ -185,7 +185,7 @@ def _fit(
         draw,
         steps=profile.pick(smoke=4, cpu=500, gpu=plan["epochs"] * epoch),
         # A network six times narrower takes larger steps.
-        lr=profile.pick(smoke=3e-3, cpu=3e-3, gpu=plan["lr"]),
+        lr=profile.pick(smoke=4e-3, cpu=4e-3, gpu=plan["lr"]),
         weight_decay=0.05,
         warmup=profile.pick(smoke=1, cpu=20, gpu=plan["warmup_epochs"] * epoch),
         schedule="cosine",

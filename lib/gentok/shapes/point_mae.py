@@ -16,10 +16,11 @@ import torch
 from torch import Tensor, nn
 
 from gentok.measure import chamfer_distance
-from gentok.nn.attention import SelfAttention
-from gentok.nn.points import Patches, distances, group, take_points
-from gentok.nn.transformer import Mlp, init_linears_xavier
+from gentok.nn.points import Patches, group, take_points
+from gentok.nn.transformer import init_linears_xavier
 from gentok.process.masked import random_mask
+from gentok.shapes.point_layers import PatchTokenizer, Transformer, position_mlp
+from gentok.shapes.point_masking import Split, block_mask, split
 
 
 @dataclass(frozen=True)
@@ -65,106 +66,22 @@ class PointMAEConfig:
 
 
 PRESETS: dict[str, PointMAEConfig] = {
-    # 32 x 16 = 2 x 256: patches overlap as much as in the paper. Weights start larger, since a
-    # layer of a sixth of the width sums a sixth of the terms: 0.02 sqrt(384 / 64).
+    # 32 x 16 = 2 x 256: patches overlap as much as in the paper. Weights start at 1 / sqrt(D), so
+    # that a few hundred steps suffice; 0.02 would leave the positions almost unheard for long.
     "tiny": PointMAEConfig(
         num_points=256,
         num_patches=32,
         patch_size=16,
         dim=64,
-        depth=4,
-        decoder_depth=2,
+        depth=3,
+        decoder_depth=1,
         num_heads=4,
-        tokenizer_widths=(32, 48, 64),
+        tokenizer_widths=(16, 32, 48),
         position_width=64,
-        init_std=0.05,
+        init_std=0.12,
     ),
     "point-mae": PointMAEConfig(published_params=29_006_432),
 }
-
-
-class DropPath(nn.Module):
-    """Stochastic depth (Huang et al. 2016): drop a residual branch for some items of the batch."""
-
-    def __init__(self, rate: float):
-        super().__init__()
-        self.rate = rate
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(B, N, D) -> (B, N, D); what is kept is scaled up, so that the mean stays."""
-        if not self.training or self.rate == 0:
-            return x
-        keep = torch.rand(len(x), 1, 1, device=x.device) >= self.rate
-        return x * keep / (1 - self.rate)
-
-
-class Block(nn.Module):
-    """Pre-norm transformer block; queries, keys and values have no bias (as in the code)."""
-
-    def __init__(self, dim: int, num_heads: int, mlp_ratio: int, drop_path: float):
-        super().__init__()
-        self.norm1 = nn.LayerNorm(dim)
-        self.attention = SelfAttention(dim, num_heads, qkv_bias=False)
-        self.norm2 = nn.LayerNorm(dim)
-        self.mlp = Mlp(dim, mlp_ratio * dim, approximate="none")
-        self.drop_path = DropPath(drop_path)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(B, N, D) -> (B, N, D)."""
-        x = x + self.drop_path(self.attention(self.norm1(x)))
-        return x + self.drop_path(self.mlp(self.norm2(x)))
-
-
-class Transformer(nn.Module):
-    """Blocks that are told the positions anew at every input: x = block(x + position)."""
-
-    def __init__(self, config: PointMAEConfig, depth: int):
-        super().__init__()
-        sizes = (config.dim, config.num_heads, config.mlp_ratio)
-        rates = torch.linspace(0, config.drop_path, depth, device="cpu").tolist()
-        self.blocks = nn.ModuleList(Block(*sizes, rate) for rate in rates)
-        self.norm = nn.LayerNorm(config.dim)
-
-    def levels(self, x: Tensor, position: Tensor) -> list[Tensor]:
-        """The output of every block, each (B, N, D), before the norm."""
-        outputs = []
-        for block in self.blocks:
-            x = block(x + position)
-            outputs.append(x)
-        return outputs
-
-    def forward(self, x: Tensor, position: Tensor) -> Tensor:
-        """Tokens and position embeddings, both (B, N, D) -> (B, N, D)."""
-        return self.norm(self.levels(x, position)[-1])
-
-
-class PatchTokenizer(nn.Module):
-    """Mini-PointNet: a patch of points, in any order, becomes one token.
-
-    Every point passes an MLP; the maximum over points is joined to each of them; a second MLP and
-    a second maximum follow. Convolutions of width 1 in the code are the linear layers here.
-    """
-
-    def __init__(self, widths: tuple[int, int, int], dim: int):
-        super().__init__()
-        a, b, c = widths
-        self.norm1, self.norm2 = nn.BatchNorm1d(a), nn.BatchNorm1d(c)
-        self.first = nn.Sequential(nn.Linear(3, a), self.norm1, nn.ReLU(), nn.Linear(a, b))
-        self.second = nn.Sequential(nn.Linear(2 * b, c), self.norm2, nn.ReLU(), nn.Linear(c, dim))
-
-    def forward(self, patches: Tensor) -> Tensor:
-        """Points relative to their centres, (B, G, k, 3) -> tokens (B, G, D)."""
-        b, g, k, _ = patches.shape
-        points = self.first(patches.reshape(-1, 3)).view(b * g, k, -1)  # (B G, k, b)
-        whole = points.amax(1, keepdim=True).expand_as(points)
-        joined = torch.cat([whole, points], dim=-1)  # the maximum first
-        return self.second(joined.flatten(0, 1)).view(b, g, k, -1).amax(2)
-
-
-def position_mlp(config: PointMAEConfig) -> nn.Sequential:
-    """Centre (..., 3) -> position embedding (..., D)."""
-    width = config.position_width
-    return nn.Sequential(nn.Linear(3, width), nn.GELU(), nn.Linear(width, config.dim))
 
 
 class PointEncoder(nn.Module):
@@ -174,8 +91,8 @@ class PointEncoder(nn.Module):
         super().__init__()
         self.config = config
         self.tokenizer = PatchTokenizer(config.tokenizer_widths, config.dim)
-        self.position = position_mlp(config)
-        self.transformer = Transformer(config, config.depth)
+        self.position = position_mlp(config.position_width, config.dim)
+        self.transformer = _transformer(config, config.depth)
         for layer in self.modules():
             if isinstance(layer, nn.Linear):
                 nn.init.trunc_normal_(layer.weight, std=config.init_std)
@@ -195,13 +112,6 @@ class PointEncoder(nn.Module):
         patches = self.group(points)
         tokens = self.tokenizer(patches.points)
         return self.transformer(tokens, self.position(patches.centres))
-
-
-class Split(NamedTuple):
-    """Which patches are visible and which are masked, equally many in every cloud."""
-
-    visible: Tensor  # (B, V), int64
-    masked: Tensor  # (B, M), int64
 
 
 class Reconstruction(NamedTuple):
@@ -228,8 +138,8 @@ class PointMAE(nn.Module):
         self.mask_token = nn.Parameter(torch.zeros(1, 1, config.dim))
         nn.init.trunc_normal_(self.mask_token, std=0.02)
         if config.shift_mask_tokens:
-            self.decoder_position = position_mlp(config)
-            self.decoder = Transformer(config, config.decoder_depth)
+            self.decoder_position = position_mlp(config.position_width, config.dim)
+            self.decoder = _transformer(config, config.decoder_depth)
             init_linears_xavier(self.decoder)
         # The position MLP of the decoder and the head keep PyTorch's initial weights.
         self.head = nn.Linear(config.dim, 3 * config.patch_size)
@@ -339,28 +249,8 @@ class PointMAE(nn.Module):
         return self.head(x).unflatten(-1, (-1, 3))  # (B, M, 3 k) -> (B, M, k, 3)
 
 
-def split(mask: Tensor, num_masked: int) -> Split:
-    """Places of visible and masked patches from a mask (B, G), each in rising order.
-
-    Raises:
-        ValueError: if a cloud has another number of masked patches than ``num_masked``: places of
-            unequal number do not make a table, and cutting one anyway would mix up clouds.
-    """
-    if not mask.is_meta and not bool((mask.sum(-1) == num_masked).all()):
-        raise ValueError(
-            f"every cloud needs {num_masked} masked patches, got {mask.sum(-1).tolist()}"
-        )
-    order = mask.to(torch.uint8).argsort(dim=-1, stable=True)
-    cut = mask.shape[1] - num_masked
-    return Split(order[:, :cut], order[:, cut:])
-
-
-def block_mask(centres: Tensor, num_masked: int) -> Tensor:
-    """Mask one random patch and the patches nearest to it: (B, G, 3) -> (B, G) bool."""
-    b, g, _ = centres.shape
-    seed = torch.randint(g, (b, 1), device=centres.device)
-    gaps = distances(take_points(centres, seed), centres)[:, 0]  # (B, G)
-    return gaps.argsort(-1).argsort(-1) < num_masked
+def _transformer(config: PointMAEConfig, depth: int) -> Transformer:
+    return Transformer(config.dim, depth, config.num_heads, config.mlp_ratio, config.drop_path)
 
 
 def _take_patches(patches: Tensor, index: Tensor) -> Tensor:

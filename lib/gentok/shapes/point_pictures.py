@@ -35,11 +35,11 @@ def draw_cloud(
     points = np.asarray(points)
     axes.scatter(*points.T, c=colour, s=size, marker=marker, depthshade=True, linewidths=0)
     axes.set(xlim=(-reach, reach), ylim=(-reach, reach), zlim=(-reach, reach))
-    axes.set_box_aspect((1, 1, 1), zoom=1.35)
+    axes.set_box_aspect((1, 1, 1), zoom=1.3)
     axes.view_init(**VIEW)
     axes.set_axis_off()
     if title:
-        axes.set_title(title, fontsize=9, fontweight="normal", y=0.98)
+        axes.set_title(title, fontsize=9, fontweight="normal", y=1.04)
 
 
 def cloud_grid(
