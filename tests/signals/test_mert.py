@@ -162,6 +162,15 @@ def test_encoder_is_transformers_hubert(pre_norm, relaxation):
     assert not torch.allclose(ours, states[:, -1], atol=1e-2)
 
 
+def test_linear_layers_start_as_wide_ones_do():
+    """0.02 at width 768; a narrow layer's output is as large."""
+    for config in (TINY, replace(TINY, dim=768, depth=1, num_heads=12)):
+        torch.manual_seed(0)
+        layer = WaveEncoder(config).blocks[0].mlp.fc1
+        out = layer(torch.randn(50, config.dim)).std()
+        assert float(out) == pytest.approx(0.02 * 768**0.5, rel=0.1)
+
+
 def test_every_position_of_the_positional_convolution_matters():
     """An even kernel adds one frame at the end, not at the start: frame t is centred on t."""
     config = replace(TINY, position_kernel=8)
@@ -307,8 +316,11 @@ def total_of(model, batch, seed: int = 3):
 
 
 def test_loss_is_the_weighted_sum_of_its_parts(model):
+    published = mert.PRESETS["mert-95m"]
+    assert (published.rvq_weight, published.cqt_weight, published.feature_penalty) == (1, 1, 10)
+    model.config = replace(TINY, rvq_weight=2.0, cqt_weight=3.0, feature_penalty=10.0)
     total, parts = total_of(model, batch_of())
-    expected = parts["rvq"] + 12 * parts["cqt"] + 10 * parts["penalty"]
+    expected = 2 * parts["rvq"] + 3 * parts["cqt"] + 10 * parts["penalty"]
     torch.testing.assert_close(total.detach(), expected)
     assert 0 <= float(parts["accuracy"]) <= 1
 

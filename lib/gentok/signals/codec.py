@@ -5,8 +5,8 @@ units and strided convolutions, channels doubling with each stride. Left out of 
 LSTM between convolutions and quantizer, weight normalisation, causal padding, the adversarial and
 feature-matching losses with the discriminator, the balancer of loss gradients, entropy coding.
 Ours alone, so that a training of minutes gets anywhere: every latent channel is normalised to unit
-variance over all frames, the first steps leave the quantizer out (EnCodec starts its codebooks by
-k-means), and the waveform error weighs more.
+variance over all frames, and the first steps leave the quantizer out (EnCodec starts its codebooks
+by k-means).
 
 Shapes: B batch, L samples, T = ceil(L / stride) frames, D latent channels, Q codebooks.
 """
@@ -35,7 +35,7 @@ class CodecConfig:
         dim: D; ``num_codebooks`` (Q) of ``codebook_size`` vectors.
         warmup: training steps before the quantizer is put between the halves.
         mel_windows: lengths in samples of the spectrograms that the loss compares.
-        wave_weight, mel_weight, commitment: of the losses. EnCodec has 0.1, 1 and 1 under a
+        wave_weight, mel_weight: of the losses, as EnCodec's; ``commitment``: EnCodec has 1 under a
             balancer of gradients, which ours lacks.
     """
 
@@ -48,7 +48,7 @@ class CodecConfig:
     codebook_size: int = 64
     warmup: int = 100
     mel_windows: tuple[int, ...] = (64, 256, 1024)
-    wave_weight: float = 1.0
+    wave_weight: float = 0.1
     mel_weight: float = 1.0
     commitment: float = 0.1
     published_params: int | None = None

@@ -205,9 +205,11 @@ class WaveEncoder(nn.Module):
         self.blocks = nn.ModuleList(Block(config) for _ in range(config.depth))
         self.norm = nn.LayerNorm(config.dim)
         self.dropout = nn.Dropout(config.dropout)
+        # BERT's 0.02 at width 768; narrower layers keep the same size of output.
+        std = 0.02 * (768 / config.dim) ** 0.5
         for layer in self.modules():
             if isinstance(layer, nn.Linear):
-                nn.init.normal_(layer.weight, std=0.02)
+                nn.init.normal_(layer.weight, std=std)
                 nn.init.zeros_(layer.bias)
 
     def convolve(self, wave: Tensor) -> Tensor:
