@@ -18,7 +18,7 @@ from gentok.video.clips import DIRECTIONS, moving_scenes, moving_shapes
 from gentok.video.text_encoders import PretrainedText, Text, WordTables
 from gentok.video.video_dpo import Turbo, VideoDPO, rank_pairs, reflow_pairs, u_shaped_times
 
-TINY = replace(step_video.PRESETS["tiny"], depth=2, num_heads=2, head_dim=16)
+TINY = replace(step_video.PRESETS["tiny"], in_channels=8, depth=2, num_heads=2, head_dim=16)
 PROMPTS = ["a red star moving left", "a blue disc moving up", "a blob"]
 
 

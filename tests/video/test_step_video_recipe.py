@@ -82,5 +82,14 @@ def test_a_tenth_of_the_prompts_is_dropped_and_buckets_take_turns():
     out = drop_prompts(text.batch(), empty, step=0, share=1.0)
     assert torch.equal(out["clip"], empty.clip.expand_as(out["clip"]))
     assert torch.equal(draw(5)["latent"], draw(5)["latent"])
-    batch = video_batches(torch.full((4, 17, 3, 2, 2), 255, dtype=torch.uint8), 2)(0)
-    assert batch["video"].shape == (2, 17, 3, 2, 2) and batch["video"].max() == 1
+
+
+def test_batches_of_clips_and_of_pictures_take_turns():
+    video = torch.arange(17, dtype=torch.uint8).view(1, 17, 1, 1, 1).repeat(4, 1, 3, 2, 2)
+    batch = video_batches(video * 15, 2)(0)["video"]
+    assert batch.shape == (2, 17, 3, 2, 2) and 0.8 < batch.max() <= 1
+    draw = video_batches(video, 2, pictures=3)
+    assert draw(0)["video"].shape == (3, 1, 3, 2, 2) and draw(1)["video"].shape[:2] == (2, 17)
+    values = {float(v) for step in range(0, 40, 2) for v in draw(step)["video"].flatten()}
+    assert len(values) > 12, "pictures come from all places of a clip"
+    assert torch.equal(draw(4)["video"], draw(4)["video"])

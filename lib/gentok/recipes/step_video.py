@@ -89,7 +89,12 @@ def train(
     if config.in_channels != video_vae.PRESETS["tiny"].latent_channels:
         return _train_large(config, profile, out, resume, seed)
     clips = moving_shapes(profile.pick(smoke=32, cpu=CLIPS), seed)
-    draw = video_batches(clips.video, profile.pick(smoke=2, cpu=4, gpu=32), seed)
+    draw = video_batches(
+        clips.video,
+        profile.pick(smoke=2, cpu=2, gpu=16),
+        seed,
+        pictures=profile.pick(smoke=2, cpu=12, gpu=96),
+    )
     size = video_vae.PRESETS["tiny"]
     tokenizer = _train_tokenizer(size, profile, draw, out, resume, seed)
     encoder = WordTables(config.clip_dim, config.llm_dim, config.clip_length, config.llm_length)

@@ -15,14 +15,27 @@ from gentok.video.video_vae import VideoVAE
 Batches = Callable[[int], dict[str, Tensor]]
 
 
-def video_batches(video: Tensor, batch_size: int, seed: int = 0) -> Batches:
+def video_batches(video: Tensor, batch_size: int, seed: int = 0, pictures: int = 0) -> Batches:
     """Shuffled batches for a tokenizer: ``{"video": (B, T, 3, H, W) in [-1, 1]}``.
 
     Args:
         video: (n, T, 3, H, W), uint8.
+        batch_size: clips of a batch.
+        pictures: if above 0, every other batch, from the first, holds this many single frames
+            instead. A causal tokenizer takes them as they are; a batch of them shows more scenes
+            for the same work than one of clips.
     """
-    order = batches({"video": video}, batch_size, seed)
-    return lambda step: {"video": to_float(order(step)["video"])}
+    clips = batches({"video": video}, batch_size, seed)
+    singles = batches({"video": video}, pictures, seed + 1) if pictures else None
+
+    def batch(step: int) -> dict[str, Tensor]:
+        if singles is None or step % 2:
+            return {"video": to_float(clips(step // 2 if singles else step)["video"])}
+        chosen = singles(step // 2)["video"]
+        frame = torch.randint(chosen.shape[1], (len(chosen),), generator=generator(seed, step, 4))
+        return {"video": to_float(chosen[torch.arange(len(chosen)), frame][:, None])}
+
+    return batch
 
 
 @torch.no_grad()

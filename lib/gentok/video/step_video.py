@@ -272,7 +272,7 @@ def _stack(first: Text, second: Text) -> Text:
 PRESETS: dict[str, StepVideoConfig] = {
     # For 3x2x2 latents of the tiny Video-VAE; few cells ask for little shift and guidance.
     "tiny": StepVideoConfig(
-        in_channels=8,
+        in_channels=4,
         depth=4,
         num_heads=4,
         head_dim=32,

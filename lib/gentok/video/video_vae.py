@@ -278,11 +278,11 @@ PRESETS: dict[str, VideoVAEConfig] = {
     "tiny": VideoVAEConfig(
         height=32,
         width=32,
-        latent_channels=8,
+        latent_channels=4,
         encoder_channels=8,
-        encoder_multipliers=(1, 2, 4, 8),
+        encoder_multipliers=(1, 2, 4, 4),
         decoder_channels=8,
-        decoder_multipliers=(1, 1, 2, 8),
+        decoder_multipliers=(1, 1, 2, 4),
         num_res_blocks=1,
         groups=2,  # four channels and more to a group, as in the published sizes
         kl_weight=0.1,  # a run of some hundred steps needs a stronger pull than one of 10^5
