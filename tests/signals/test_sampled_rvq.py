@@ -110,14 +110,14 @@ def test_gradient_arrives_once_per_level(levels):
 def test_levels_are_dropped_from_the_end_with_their_probability():
     module = filled(rvq(4, level_dropout=0.2))
     kept = []
-    for _ in range(1500):
+    for _ in range(700):
         codes = module(torch.randn(1, D))[1][0]
         kept.append(int((codes >= 0).sum()))
         assert (codes[: kept[-1]] >= 0).all(), "levels were not dropped from the end"
-    share = torch.bincount(torch.tensor(kept), minlength=5) / 1500
+    share = torch.bincount(torch.tensor(kept), minlength=5) / 700
     assert share[0] == 0
     # A shortened batch keeps 1 to 4 levels, so 0.05 each; the rest keeps all.
-    torch.testing.assert_close(share[1:4], torch.full((3,), 0.05), rtol=0, atol=0.02)
+    torch.testing.assert_close(share[1:4], torch.full((3,), 0.05), rtol=0, atol=0.03)
     assert (module.eval()(torch.randn(2, D))[1] >= 0).all()
 
 
