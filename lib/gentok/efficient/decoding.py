@@ -1,4 +1,4 @@
-"""Speculative decoding with two sizes of one network (MatFormer, arXiv:2310.07707, 4.1.2).
+"""Speculative decoding with two sizes of one network (MatFormer, arXiv:2310.07707, 4.1).
 
 A small submodel drafts, the largest verifies. Attention is not nested, so keys and values of all
 sizes have one shape, and both may share one cache: the verifier overwrites what the draft wrote,

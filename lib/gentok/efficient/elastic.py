@@ -1,6 +1,6 @@
 """What a nested network offers at inference: mixtures of widths, their cost, their agreement.
 
-MatFormer (Devvrit et al. 2024, arXiv:2310.07707), 3.3 (Mix'n'Match), 4.1.2 (consistency) and 4.2.2
+MatFormer (Devvrit et al. 2024, arXiv:2310.07707), 3 (Mix'n'Match), 4.1 (consistency) and 4.2
 (retrieval). A mixture gives each layer its own granularity; g granularities and l layers make g^l
 networks of which only g were trained.
 

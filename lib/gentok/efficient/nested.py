@@ -1,8 +1,8 @@
 """Feed-forward layers nested by prefix, and the block around them.
 
-MatFormer (Devvrit et al. 2024, arXiv:2310.07707), 3.1. Every width m uses rows 0..m-1 of the first
-matrix and its bias, and columns 0..m-1 of the second; the second bias is shared by all widths, as
-in the released code. One order of neurons serves all of them: that is what makes the widths nested.
+MatFormer (Devvrit et al. 2024, arXiv:2310.07707), section 3. Every width m uses rows 0..m-1 of the
+first matrix and its bias, and columns 0..m-1 of the second; the second bias is shared by all
+widths, as in the released code. One order of neurons serves all: that makes the widths nested.
 
 Shapes: B batch, N tokens, D channels, F hidden neurons, m <= F neurons in use.
 """
