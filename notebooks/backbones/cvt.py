@@ -142,6 +142,7 @@ for ax, images, title in zip(
     names = [name.split("_")[0][:14] for name in names]
     plot.image_grid(images.images[:8], title, captions=names, ax=ax);
 
+
 # %% [markdown]
 # The two sets share their size and nothing else. The second is easy for eyes
 # and impossible for a bag of patches.
@@ -277,6 +278,7 @@ for i, stage in enumerate(network.stages):
 logits = network.head(network.norm(token[:, 0]))
 print("class token", tuple(token.shape), "logits", tuple(logits.shape))
 print("parameters", f"{count_parameters(network):,}")
+
 
 # %% [markdown]
 # One detail decides whether published weights work: scores are divided by the
@@ -500,6 +502,7 @@ plot.compare_rows(
     "Attention of the class token in the last block (white: most)",
 );
 
+
 # %% [markdown]
 # CvT's last stage has 4×4 tokens and, with stride 2, only 2×2 keys: the class
 # token can choose among quarters of the picture. That is coarse, and enough,
@@ -544,6 +547,7 @@ for ax in axes[-1]:
 figure.colorbar(drawn, ax=axes, label="mean response (no unit)", shrink=0.7)
 figure.suptitle("Which frequencies pass? (cycles per token)");
 
+
 # %% [markdown]
 # The middle of each panel is the mean, the corners are checkerboards. A single
 # random filter has no preference; a mean that is brighter in the middle is a
@@ -579,6 +583,7 @@ axes.set(title="What the feature maps are made of", yscale="log")
 axes.set(xlabel="spatial frequency (cycles per token)")
 axes.set(ylabel="power (mean power = 1)")
 axes.legend();
+
 
 # %% [markdown]
 # All maps hold more of what is slow than of what is fast: neighbouring tokens
@@ -783,6 +788,7 @@ axes.set(xlabel="side of the test picture (pixels)", ylabel="test accuracy")
 axes.set_xticks(SIZES)
 axes.legend();
 
+
 # %% [markdown]
 # All of them *run* at every size, which is what the paper promises for CvT. How
 # well is another matter. The ViTs hardly notice, even with a stretched table.
@@ -980,6 +986,7 @@ for module in (cvt, vit):
             count = count_parameters(module.build(size))
         same = count == size.published_params
         print(f"{name:>8}: {count:>11,} as published: {same}")
+
 
 # %% [markdown]
 # With ImageNet's layout under `$GENTOK_DATA/images/<class>/`, on one GPU or on
