@@ -180,7 +180,7 @@ def test_initial_weights():
     assert float(fc1.detach().abs().max()) == pytest.approx((6 / (5 * 192)) ** 0.5, rel=0.01)
     blocks = point_mae.build(PRESETS["tiny"]).encoder.transformer.blocks
     rates = [block.drop_path.rate for block in blocks]
-    assert rates == pytest.approx([0, 0.1 / 3, 0.2 / 3, 0.1])
+    assert rates == pytest.approx([0, 0.05, 0.1])
 
 
 def test_drop_path_keeps_the_mean_and_drops_whole_items():
@@ -299,12 +299,12 @@ def test_loss_is_patchwise_and_relative(model, points):
     total, parts = model.loss({"points": points})
     torch.manual_seed(5)
     seen = model.reconstruct(points)
-    assert float(total) == pytest.approx(float(seen.chamfer.mean()), rel=1e-5)
-    assert float(parts["chamfer"]) == float(total)
+    assert total.item() == pytest.approx(float(seen.chamfer.mean()), rel=1e-5)
+    assert float(parts["chamfer"]) == total.item()
     slow = chamfer_distance(seen.predicted.flatten(0, 1), seen.masked.flatten(0, 1)).mean()
-    assert float(total) == pytest.approx(float(slow), rel=1e-3)
+    assert total.item() == pytest.approx(float(slow), rel=1e-3)
     whole = chamfer_distance(seen.predicted.flatten(1, 2), seen.masked.flatten(1, 2)).mean()
-    assert abs(float(whole) - float(total)) > 0.1 * float(total), "that is another loss"
+    assert abs(float(whole.detach()) - total.item()) > 0.1 * total.item(), "that is another loss"
 
 
 def test_loss_does_not_change_when_clouds_are_moved_with_a_blind_decoder(points):

@@ -76,7 +76,7 @@ def scale_and_shift(points: Tensor, rng: torch.Generator) -> Tensor:
 def solid_clouds(
     n: int, num_points: int = 1024, seed: int = 0, classes: Sequence[str] = SOLID_NAMES
 ) -> Clouds:
-    """Solids with random proportions, turned about the vertical axis; classes in turn.
+    """Solids with random proportions, all upright as in ShapeNet; classes in turn.
 
     Proportions blur the classes: a long box, a wide bar and a stretched hexagon look alike.
 
@@ -90,8 +90,7 @@ def solid_clouds(
         rng = generator(seed, i)
         vertices, faces = solid_mesh(classes[label], RESOLUTION)
         stretched = vertices * torch.exp((2 * torch.rand(3, generator=rng) - 1) * STRETCH)
-        drawn, _ = sample_mesh(stretched, faces, num_points, _draw(rng))
-        points[i] = _turn(drawn, rng)
+        points[i], _ = sample_mesh(stretched, faces, num_points, _draw(rng))
     return Clouds(normalise(points), labels, tuple(classes))
 
 
@@ -106,8 +105,7 @@ def object_clouds(n: int, num_points: int = 1024, seed: int = 0) -> Clouds:
     points, parts = torch.empty(n, num_points, 3), torch.empty(n, num_points, dtype=torch.int64)
     for i, label in enumerate(labels.tolist()):
         rng = generator(seed, i, 1)
-        drawn, parts[i] = _assemble(_BUILDERS[label](rng), num_points, rng)
-        points[i] = _turn(drawn, rng)
+        points[i], parts[i] = _assemble(_BUILDERS[label](rng), num_points, rng)
     return Clouds(normalise(points), labels, OBJECT_NAMES, parts)
 
 
@@ -194,14 +192,6 @@ def _mesh(solid: str) -> tuple[Tensor, Tensor]:
         vertices = vertices[:, [0, 2, 1]]
     low, high = vertices.amin(0), vertices.amax(0)
     return (2 * vertices - low - high) / (high - low), faces
-
-
-def _turn(points: Tensor, rng: torch.Generator) -> Tensor:
-    """Turn a cloud (P, 3) about the vertical axis by a random angle."""
-    angle = 2 * torch.pi * torch.rand((), generator=rng)
-    c, s, zero, one = angle.cos(), angle.sin(), torch.zeros(()), torch.ones(())
-    turn = torch.stack([c, -s, zero, s, c, zero, zero, zero, one]).view(3, 3)
-    return points @ turn.T
 
 
 def _draw(rng: torch.Generator) -> int:
