@@ -941,12 +941,12 @@ for ax, name, small_codes, large_codes in (
     ax.legend()
 axes[0].set_ylabel("t-SNE axis 2 (no unit)");
 
+
 # %% [markdown]
 # Colours are digits, discs are codes of S, triangles those of XL. Trained
 # together, a disc and its triangle are neighbours. Trained apart, the map
 # falls in two halves, one for each encoder: nothing ever asked them to agree
 # on a basis.
-
 
 # %%
 def search(kind, seed):
@@ -1177,6 +1177,7 @@ for name, size in matformer.PRESETS.items():
         pairs = zip(ours, size.published_blocks, strict=True)
         line = ", ".join(f"{a:.1f} ({b / 1e6:g})" for a, b in pairs)
         print(f"{'':>11}  blocks S to XL, here (paper): {line}")
+
 
 # %% [markdown]
 # MatLM needs a row of token ids at `$GENTOK_DATA/text/tokens.npy`, made by any
