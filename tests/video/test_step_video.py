@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from gentok.measure import count_flops, count_parameters
 from gentok.process.flow import euler_sample
 from gentok.video import step_video
-from gentok.video.blobs import blob_clips, obeys, shakiness, to_latent, to_video
+from gentok.video.blobs import blob_paths, obeys, render, shakiness
 from gentok.video.clips import DIRECTIONS, moving_scenes, moving_shapes
 from gentok.video.text_encoders import PretrainedText, Text, WordTables
 from gentok.video.video_dpo import Turbo, VideoDPO, rank_pairs, reflow_pairs, u_shaped_times
@@ -437,15 +437,25 @@ def test_clips_move_where_the_caption_says_and_stay_inside():
 
 
 def test_blobs_shakiness_tells_the_two_kinds_apart():
-    video, captions, shaky = blob_clips(300, seed=0)
-    score = shakiness(video)
-    assert score[~shaky].max() < score[shaky].median()
-    assert score[~shaky].mean() < 0.25 * score[shaky].mean()
-    smooth, said = video[~shaky], [c for c, s in zip(captions, shaky, strict=True) if not s]
+    path, captions, shaky = blob_paths(300, seed=0)
+    assert path.shape == (300, 8, 2, 1, 1) and len(captions) == 300
+    score = shakiness(path)
+    assert score[~shaky].max() < 1e-5 and score[shaky].min() > 0.3
+    smooth, said = path[~shaky], [c for c, s in zip(captions, shaky, strict=True) if not s]
     assert obeys(smooth, said).all() and not obeys(smooth.flip(1), said).any()
     assert not obeys(smooth[:, :1].expand_as(smooth), said).any(), "standing still is no motion"
-    assert torch.equal(to_video(to_latent(video)), video)
-    assert to_latent(video).shape == (300, 6, 16, 2, 2) and len(captions) == 300
+
+
+def test_blobs_are_drawn_where_they_are():
+    path, _, _ = blob_paths(20, seed=1)
+    video = render(path)
+    assert video.shape == (20, 8, 1, 16, 16) and video.min() >= -1 and video.max() <= 1
+    inside = (path.abs() < 2.5).all(2)[:, :, 0, 0]  # (n, T), all of the light in the frame
+    light = (video[:, :, 0] + 1) / 2
+    grid = (torch.arange(16) + 0.5) / 2 - 4
+    centre = torch.stack([(light.sum(2) * grid).sum(-1), (light.sum(3) * grid).sum(-1)], -1)
+    centre = centre / light.sum((2, 3))[..., None]
+    torch.testing.assert_close(centre[inside], path[..., 0, 0][inside], rtol=0, atol=0.2)
 
 
 # --- errors ---------------------------------------------------------------------------------------

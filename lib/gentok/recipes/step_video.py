@@ -164,7 +164,7 @@ def _train_tokenizer(
     seed: int,
 ) -> VideoVAE:
     large = size.latent_channels > 16
-    steps = profile.pick(smoke=3, cpu=300, gpu=500_000 if large else 5000)
+    steps = profile.pick(smoke=3, cpu=400, gpu=500_000 if large else 5000)
     if not large:  # the published start of the adversary is beyond the end of a short run
         size = replace(size, gan_start=int(0.7 * steps))
     torch.manual_seed(seed)
@@ -173,7 +173,7 @@ def _train_tokenizer(
         game,
         draw,
         steps=steps,
-        lr=1e-4 if large else 4e-3,
+        lr=1e-4 if large else 3e-3,
         betas=(0.9, 0.99),
         warmup=min(10, steps - 1),
         schedule="constant" if large else "cosine",

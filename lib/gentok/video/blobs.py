@@ -1,86 +1,64 @@
-"""Smooth and shaky clips of a light blob: a world small enough to study preferences in.
+"""Smooth and shaky paths of a light blob: a world small enough to study preferences in.
 
 Half of the clips slide evenly, half tremble; the caption says only where the blob goes. A model of
 these clips makes both kinds, and whoever prefers smooth ones can rank pairs by `shakiness`.
 
-Clips are (n, T, 1, 8, 8) in [-1, 1]; their "latents" are the same numbers in blocks of 4x4 pixels,
-(n, T, 16, 2, 2): no tokenizer stands between the transformer and the picture.
+A clip is told whole by the blob's centre in each frame, so these two numbers are its latents,
+(n, T, 2, 1, 1): one token a frame, and nothing is left of video but time. `render` draws them.
 """
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from gentok.data.imageset import generator
 from gentok.video.clips import DIRECTIONS
 
-SIDE, BLOCK, FRAMES = 8, 4, 6  # pixels, pixels, frames
-SPREAD = 1.1  # pixels, standard deviation of a blob
-TREMBLE = 1.0  # pixels, standard deviation of a shaky clip's steps off the line
+FRAMES = 8
+SIDE = 16  # pixels of a drawn frame, 8 units wide
+SPREAD = 1.1  # units, standard deviation of a blob
+TREMBLE = 0.7  # units, standard deviation of a shaky clip's steps off the line
 
 
-def blob_clips(n: int, seed: int = 0) -> tuple[Tensor, list[str], Tensor]:
-    """Draw clips.
+def blob_paths(n: int, seed: int = 0) -> tuple[Tensor, list[str], Tensor]:
+    """Draw paths.
 
     Returns:
-        video (n, T, 1, 8, 8), float32 in [-1, 1]; captions "a blob moving left"; whether a clip is
-        shaky, (n,) bool.
+        centres (n, T, 2, 1, 1) as (x right, y down) from the middle, in units; captions "a blob
+        moving left"; whether a clip is shaky, (n,) bool.
     """
     rng = generator(seed, 2)
     direction = torch.randint(len(DIRECTIONS), (n,), generator=rng)
-    heading = torch.tensor(list(DIRECTIONS.values()))[direction]  # (n, 2) as (x, y)
+    heading = torch.tensor(list(DIRECTIONS.values()))[direction]  # (n, 2)
     shaky = torch.rand(n, generator=rng) < 0.5
-    along = torch.linspace(-2.0, 2.0, FRAMES)[:, None]  # pixels from the middle
+    along = torch.linspace(-2.0, 2.0, FRAMES)[:, None]  # (T, 1)
     aside = 1.5 * (2 * torch.rand(n, 1, 1, generator=rng) - 1)
     path = along * heading[:, None] + aside * heading.flip(1)[:, None]  # (n, T, 2)
     tremble = TREMBLE * torch.randn(n, FRAMES, 2, generator=rng)
-    path = (path + shaky[:, None, None] * tremble).clamp(-3, 3) + (SIDE - 1) / 2
-    grid = torch.arange(SIDE, dtype=torch.float32)
-    x = (grid - path[..., 0, None]).square()  # (n, T, 8), columns
-    y = (grid - path[..., 1, None]).square()
-    light = torch.exp(-(y[..., :, None] + x[..., None, :]) / (2 * SPREAD**2))
+    path = path + shaky[:, None, None] * tremble
     captions = [f"a blob moving {list(DIRECTIONS)[d]}" for d in direction.tolist()]
-    return (2 * light - 1)[:, :, None], captions, shaky
+    return path[..., None, None], captions, shaky
 
 
-def to_latent(video: Tensor) -> Tensor:
-    """(n, T, 1, 8, 8) -> (n, T, 16, 2, 2)."""
-    return F.pixel_unshuffle(video, BLOCK)
+def render(path: Tensor) -> Tensor:
+    """Draw paths (n, T, 2, 1, 1) -> video (n, T, 1, 16, 16) in [-1, 1]."""
+    grid = (torch.arange(SIDE, device=path.device) + 0.5) * (8 / SIDE) - 4  # units
+    x = (grid - path[:, :, 0, :, 0]).square()  # (n, T, 16), columns
+    y = (grid - path[:, :, 1, :, 0]).square()
+    light = torch.exp(-(y[..., :, None] + x[..., None, :]) / (2 * SPREAD**2))
+    return (2 * light - 1)[:, :, None]
 
 
-def to_video(latent: Tensor) -> Tensor:
-    """The inverse of :func:`to_latent`."""
-    return F.pixel_shuffle(latent, BLOCK)
+def shakiness(path: Tensor) -> Tensor:
+    """How far paths (n, T, 2, 1, 1) are from even motion: mean size of second differences, (n,)."""
+    return path.diff(n=2, dim=1).norm(dim=2).mean((1, 2, 3))
 
 
-def centre_of_light(video: Tensor) -> Tensor:
-    """Where the light is, frame by frame.
-
-    Args:
-        video: (n, T, 1, 8, 8), clipped to [-1, 1].
-
-    Returns:
-        (n, T, 2) as (x, y), in pixels.
-    """
-    # Squares, so that the faint noise of a generated background weighs nothing.
-    light = (video[:, :, 0].clamp(-1, 1) + 1).square()  # (n, T, 8, 8)
-    grid = torch.arange(SIDE, dtype=video.dtype, device=video.device)
-    total = light.sum((2, 3)).clamp_min(1e-6)
-    centre = torch.stack([(light.sum(2) * grid).sum(-1), (light.sum(3) * grid).sum(-1)], -1)
-    return centre / total[..., None]
-
-
-def shakiness(video: Tensor) -> Tensor:
-    """How far the light strays from even motion: (n,), mean length of its second differences."""
-    return centre_of_light(video).diff(n=2, dim=1).norm(dim=-1).mean(1)
-
-
-def obeys(video: Tensor, captions: list[str]) -> Tensor:
-    """Whether the light moves at least a pixel where the caption says: (n,) bool.
+def obeys(path: Tensor, captions: list[str]) -> Tensor:
+    """Whether a path ends at least a unit further where the caption says: (n,) bool.
 
     A clip that stands still is as smooth as can be, so smoothness alone would be a poor judge.
     """
     names = [caption.split()[-1] for caption in captions]
-    heading = torch.tensor([DIRECTIONS[name] for name in names], device=video.device)
-    centre = centre_of_light(video)
-    return ((centre[:, -1] - centre[:, 0]) * heading).sum(-1) > 1
+    heading = torch.tensor([DIRECTIONS[name] for name in names], device=path.device)
+    way = (path[:, -1] - path[:, 0])[..., 0, 0]  # (n, 2)
+    return (way * heading).sum(-1) > 1

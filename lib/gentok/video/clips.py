@@ -1,4 +1,4 @@
-"""Clips with captions for small video models: one shape that slides straight over a plain floor.
+"""Clips with captions for small video models: one shape that slides straight over a dark floor.
 
 Drawn by the book's procedural world. The shape starts on one side and never reaches the other
 edge, so that the caption's direction holds for the whole clip.
@@ -19,6 +19,9 @@ DIRECTIONS: dict[str, tuple[float, float]] = {  # x right, y down
     "down": (0.0, 1.0),
     "up": (0.0, -1.0),
 }
+
+
+FLOOR = (0.12, 0.12, 0.15)  # RGB in [0, 1], one for all: small models shall learn shapes
 
 
 @dataclass(frozen=True)
@@ -44,14 +47,15 @@ def moving_scenes(n: int, seed: int = 0, frames: int = 17) -> tuple[Scenes, Tens
     scenes, rng = sample_scenes(n, seed, max_objects=1), generator(seed, 1)
     direction = torch.randint(len(DIRECTIONS), (n,), generator=rng)
     heading = torch.tensor(list(DIRECTIONS.values()))[direction]  # (n, 2)
-    radius = 0.34 + 0.10 * torch.rand(n, 1, generator=rng)
-    speed = (0.8 + 0.2 * torch.rand(n, 1, generator=rng)) / (frames - 1)  # 2 is the width
-    aside = 0.4 * (2 * torch.rand(n, 1, generator=rng) - 1)  # across the motion
+    radius = 0.46 + 0.08 * torch.rand(n, 1, generator=rng)
+    speed = (0.75 + 0.15 * torch.rand(n, 1, generator=rng)) / (frames - 1)  # 2 is the width
+    aside = 0.35 * (2 * torch.rand(n, 1, generator=rng) - 1)  # across the motion
     start = -0.5 * speed * (frames - 1) * heading + aside * heading.flip(1)
     still = torch.zeros_like(scenes.spin)
     scenes = replace(
         scenes,
         texture=torch.zeros_like(scenes.texture),
+        floor=torch.tensor(FLOOR).expand_as(scenes.floor),
         angle=still,
         spin=still,
         radius=radius,
