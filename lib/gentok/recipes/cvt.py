@@ -111,7 +111,7 @@ def train(
 
 
 def sample(checkpoint: str | Path, out: str | Path, *, n: int, seed: int) -> None:
-    """Write a picture: test images, where the class token looks, and what the network says.
+    """Write a picture: test images, dark where the class token does not look, and their names.
 
     Args:
         checkpoint: written by `train`.
@@ -127,6 +127,7 @@ def sample(checkpoint: str | Path, out: str | Path, *, n: int, seed: int) -> Non
     with torch.no_grad():
         probability, guess = model(image).softmax(-1).max(-1)
     look = model.class_attention(image).mean(1)  # (n, H_k, W_k), mean over heads
+    dark = 0.7 * (1 - look / look.amax((1, 2), keepdim=True))
     columns = min(n, 6)
     rows = -(-n // columns)
     figure, axes = plt.subplots(
@@ -138,7 +139,8 @@ def sample(checkpoint: str | Path, out: str | Path, *, n: int, seed: int) -> Non
             continue
         side = image.shape[-1]
         ax.imshow(test.images[i].permute(1, 2, 0))
-        ax.imshow(look[i], cmap="magma", alpha=0.45, extent=(-0.5, side - 0.5, side - 0.5, -0.5))
+        extent = (-0.5, side - 0.5, side - 0.5, -0.5)
+        ax.imshow(torch.zeros_like(dark[i]), "gray", alpha=dark[i].numpy(), extent=extent)
         named, true = (test.class_names[int(k)] for k in (guess[i], test.labels[i]))
         ax.set_title(f"{named} {probability[i]:.0%}\n(is {true})", fontsize=7)
     figure.savefig(out, dpi=110)
