@@ -154,6 +154,7 @@ mae_run = fit(
 folder = mae.save(tempfile.mkdtemp())
 ENCODER = MAE.encoder(folder)
 
+
 # %% mystnb={"image": {"alt": "Three rows of eight patches of photographs: originals, the same with three quarters of their small squares grey, and the small masked autoencoder's completion, which is blurred but roughly right"}}
 @torch.no_grad()
 def paint(model, images):
@@ -210,11 +211,11 @@ spread = tokens.var(1, unbiased=False)
 print("variance 1:", bool(((spread - 1).abs() < 1e-2).all()))
 print("frozen:", not any("encoder" in n for n, _ in model.named_parameters()))
 
+
 # %% [markdown]
 # What do the tokens know? Average each image's tokens to one vector and map
 # the vectors to a plane with t-SNE. The colours are the photographs, which the
 # encoder was never told.
-
 
 # %%
 @torch.no_grad()
@@ -317,13 +318,16 @@ plot.loss_curves(
     ylabel="each in its own unit",
 );
 
-# %% [markdown]
-# L1 is that of images in [0, 1]; the other two have no unit. The discriminator
-# starts late and the decoder hears it later still, as in the paper (epochs 6
-# and 8 of 16). The perceptual curve uses the book's own
-# classifier, not LPIPS {cite:p}`zhang2018lpips`.
 
-# %% mystnb={"image": {"alt": "Five rows of eight patches: originals, and reconstructions from tokens with noise of strength 0, 0.4, 0.8 and 1.6; they stay recognisable up to 0.8 and lose their content at 1.6"}}
+# %% [markdown]
+# L1 is that of images in [0, 1]; the other two have no unit. The
+# discriminator starts late and the decoder hears it later still, as in the
+# paper (epochs 6 and 8 of 16). A hinge loss of 1 is that of a judge who says
+# "undecided" to everything: in so few steps it has hardly begun to learn. The
+# perceptual curve uses the book's own classifier, not LPIPS
+# {cite:p}`zhang2018lpips`.
+
+# %% mystnb={"image": {"alt": "Five rows of eight patches: originals, and reconstructions from tokens with noise of strength 0, 0.4, 0.8 and 1.6; all are coarse mosaics in the right colours, nearly alike up to 0.8 and scattered at 1.6"}}
 @torch.no_grad()
 def decode_noisy(tokenizer, images, sigma, seed=0):
     """Decode tokens after adding noise of a fixed strength."""
@@ -340,10 +344,12 @@ for sigma in (0.0, 0.4, 0.8, 1.6):
 plot.compare_rows(rows, "Decoding tokens that are not exact", count=8);
 
 # %% [markdown]
-# Read it downwards. The decoder trained on noise lets go slowly: the picture
-# first loses detail and keeps its layout. With as much noise as signal it is
-# still a picture. Thousands of numbers say the same thing in many ways, so
-# noise on each of them is averaged away. Remember this for the schedule.
+# The second row first: without any noise the small decoder paints a mosaic, the
+# right colour in about the right patch and next to no detail inside. It is far
+# from done. Now read downwards: this mosaic hardly changes while the noise
+# rises to 0.8 of the signal, and falls apart at twice that. Thousands of
+# numbers say the same thing in many ways, so noise on each of them is averaged
+# away. Remember this for the schedule.
 #
 # ## Experiment 1: a decoder that expects noise
 #
@@ -699,7 +705,7 @@ drawing = train_generator(HEAD, z_train, 0, LIVE_STEPS, progress=True)
 WEAK = replace(HEAD, backbone=replace(HEAD.backbone, depth=2))
 guide = train_generator(WEAK, z_train, 0, max(2, LIVE_STEPS // 6)).ema
 
-# %% mystnb={"image": {"alt": "Training loss of the small DiT with a wide head against the step: it falls from about two and flattens"}}
+# %% mystnb={"image": {"alt": "Training loss of the small DiT with a wide head against the step: it falls from about two to a few tenths and then fluctuates"}}
 plot.loss_curves(
     drawing.history,
     "DiT$^{DH}$ on the tokens of the small MAE",
@@ -707,16 +713,17 @@ plot.loss_curves(
     ylabel="velocity loss per number",
 );
 
+
 # %% [markdown]
 # The curve starts at 2: a velocity of 0 misses unit-variance data and
-# unit-variance noise. Two samplers follow: without guidance, and with
+# unit-variance noise. Later it jumps from step to step, because a batch of
+# other times has another loss. Two samplers follow: without guidance, and with
 # **AutoGuidance** {cite:p}`karras2024autoguidance`, the paper's choice. A
 # smaller, less trained copy shows what a *bad* model would do, and the sampler
 # walks away from that: $v=v_{bad}+w\,(v_{good}-v_{bad})$. No label is needed,
 # and a scale of 1 is off.
 
-
-# %% mystnb={"image": {"alt": "Four rows of eight patches, one photograph a column: real test patches, their reconstructions, samples without guidance and samples with AutoGuidance; samples show colours and coarse texture of the class"}}
+# %% mystnb={"image": {"alt": "Four rows of eight patches, one photograph a column: real test patches, their reconstructions, samples without guidance and samples with AutoGuidance; reconstructions and samples are coarse mosaics, those with guidance more uniform"}}
 @torch.no_grad()
 def draw(network, tokenizer, n, seed, **options):
     """Samples as images, classes in turn."""
@@ -738,19 +745,21 @@ samples = {
 }
 plot.compare_rows(samples, "Samples, one photograph a column", count=8);
 
+
 # %% [markdown]
-# A generator of this size after so short a training knows the colours and the coarse
-# texture of a photograph. The second row is the ceiling: no sample can look
-# sharper than what the decoder makes of true tokens. The last row exaggerates
-# what training added, for better and worse.
+# Do not expect beauty. The second row is the ceiling: no sample can look better
+# than what the decoder makes of true tokens, and that is a mosaic. Some samples
+# have the colours of their photograph, others do not, and neighbouring patches
+# agree too little. Guidance makes the samples more uniform: fewer stray
+# patches, and less variety. The experiments below compare such samples by
+# numbers, which tell apart more than the eye does here.
 #
 # ## An instrument: what a sampler decides when
 #
 # Follow one batch of noise along the grid and decode the model's guess of the
 # end, $\hat z=z_t+(1-t)\,v$, at several times.
 
-
-# %% mystnb={"image": {"alt": "Rows of decoded guesses of the final image at rising times: at t = 0 all guesses are a blurred mean of the class, later rows become distinct patches"}}
+# %% mystnb={"image": {"alt": "Rows of decoded guesses of the final image at rising times: at t = 0 most guesses are nearly uniform, from the second row on they are mosaics that change little"}}
 @torch.no_grad()
 def guesses(network, tokenizer, n, stops):
     """The model's guess of the final image at some steps of the grid."""
@@ -777,9 +786,10 @@ plot.compare_rows(
 );
 
 # %% [markdown]
-# At $t=0$ the input is pure noise, and the guess is the mean of the class.
-# The layout is settled early, at small $t$. That is where the bent grid puts
-# most of its points, and where an unbent one has few.
+# At $t=0$ the input is pure noise, and most guesses are nearly uniform. By the
+# second row what is light and what is dark has been decided, and the later rows
+# change little. So all that matters happens at small $t$. That is where the bent
+# grid puts most of its points, and where an unbent one has few.
 #
 # ## Experiment 2: shift and head
 #
@@ -868,7 +878,9 @@ panels(
 # %% [markdown]
 # In the third panel compare the first and the last row only: without the
 # shift the loss is an average over other times. That is also why a falling
-# training loss says nothing about the shift.
+# training loss says nothing about the shift. In the second panel the shift
+# brings sampled tokens far closer to true ones; the first panel shows the same
+# order with more scatter, seen through a coarse decoder.
 
 # %%
 study.claim(
@@ -905,10 +917,10 @@ study.claim(
     note="velocity loss on test tokens of 64 channels",
 );
 
+
 # %% [markdown]
 # Do samples profit from the decoder of experiment 1? The same drawn tokens
 # through both decoders:
-
 
 # %%
 def through(seed, tau):
@@ -1020,11 +1032,13 @@ panels(
 )
 
 # %% [markdown]
-# The encoder is the same network in all three seeds, so RAE's probe does not
-# vary; the VAE is trained anew each time. A latent of 4096 numbers against one
-# of 512 is no fair race for reconstruction, and it is not meant as one: the
-# question is whether the large latent can be *learnt* by a generator of the
-# same cost.
+# The frozen encoder gives the better read-out and, at equal cost, the better
+# samples; the VAE's reconstructions have the higher mean, and the intervals
+# overlap. The encoder is the same network in all three seeds, so RAE's probe
+# does not vary; the VAE is trained anew each time. A latent of 4096 numbers
+# against one of 512 is no fair race for reconstruction, and it is not meant
+# as one: the question is whether the large latent can be *learnt* by a
+# generator of the same cost.
 
 # %%
 study.claim(
@@ -1145,6 +1159,7 @@ for name in ("tiny", "dit-dh-s", "dit-dh-b", "dit-dh-xl", "dit-xl"):
     stated = config.published_params
     same = "not stated" if stated is None else f"equal: {count == stated}"
     print(f"{name:16s} {config.latent_shape!s:14s} {count:12,}", same)
+
 
 # %% [markdown]
 # To train at full size, put images under
