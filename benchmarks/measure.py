@@ -10,6 +10,9 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import torch
+from torch import nn
+
 Work = Callable[[], object]
 
 
@@ -83,3 +86,13 @@ def run(workload: Workload, rounds: int = 7, round_seconds: float = 0.4) -> Row:
         low=ratios[0],
         high=ratios[-1],
     )
+
+
+def backward(forward: Callable[[], torch.Tensor], module: nn.Module) -> Work:
+    """Forward, then backward, with fresh gradients."""
+
+    def work() -> None:
+        module.zero_grad(set_to_none=True)
+        forward().backward()
+
+    return work

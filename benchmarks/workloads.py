@@ -1,11 +1,10 @@
 """What is compared with what. Sizes follow the small models that the chapters train."""
 
-from collections.abc import Callable
-
 import torch
 from torch import nn
 
-from benchmarks.measure import Work, Workload
+from benchmarks.measure import Work, Workload, backward
+from benchmarks.networks import NETWORKS
 from gentok.diffusion.lightning_dit import LightningDiT, LightningDiTConfig
 from gentok.nn.conv import ConvDecoder, ConvEncoder
 from gentok.nn.quantize import ResidualVQ, VectorQuantizer
@@ -18,16 +17,6 @@ from gentok.tokens.nat import NAT, NATConfig
 CODES, DIM, GRID = 512, 64, 64
 
 
-def _backward(forward: Callable[[], torch.Tensor], module: nn.Module) -> Work:
-    """Forward, then backward, with fresh gradients."""
-
-    def work() -> None:
-        module.zero_grad(set_to_none=True)
-        forward().backward()
-
-    return work
-
-
 def _quantizer_train(ours: nn.Module, peer: nn.Module) -> tuple[Work, Work]:
     z = torch.randn(64, GRID, DIM, requires_grad=True)
 
@@ -35,7 +24,7 @@ def _quantizer_train(ours: nn.Module, peer: nn.Module) -> tuple[Work, Work]:
         z_q, _, loss = module(z)
         return z_q.sum() + loss.sum()
 
-    return _backward(lambda: forward(ours), ours), _backward(lambda: forward(peer), peer)
+    return backward(lambda: forward(ours), ours), backward(lambda: forward(peer), peer)
 
 
 PEER_VQ = {"decay": 0.99, "threshold_ema_dead_code": 2, "commitment_weight": 1.0}
@@ -99,7 +88,7 @@ def kl_vae() -> tuple[Work, Work]:
         posterior = peer.encode(x).latent_dist
         return peer.decode(posterior.sample()).sample.sub(x).square().mean() + posterior.kl().mean()
 
-    return _backward(forward, ours), _backward(peer_forward, peer)
+    return backward(forward, ours), backward(peer_forward, peer)
 
 
 def vq_vae() -> tuple[Work, Work]:
@@ -121,7 +110,7 @@ def vq_vae() -> tuple[Work, Work]:
         out = peer(x)
         return out.sample.sub(x).square().mean() + out.commit_loss.mean()
 
-    return _backward(forward, ours), _backward(peer_forward, peer)
+    return backward(forward, ours), backward(peer_forward, peer)
 
 
 def sampler_arithmetic() -> tuple[Work, Work]:
@@ -193,7 +182,7 @@ def dit() -> tuple[Work, Work]:
     def peer_forward() -> torch.Tensor:
         return peer(x, timestep=t, class_labels=label).sample.sub(x).square().mean()
 
-    return _backward(forward, ours), _backward(peer_forward, peer)
+    return backward(forward, ours), backward(peer_forward, peer)
 
 
 def _masked() -> tuple[nn.Module, nn.Module]:
@@ -217,8 +206,8 @@ def masked_train() -> tuple[Work, Work]:
     codes = torch.randint(512, (64, 64))
     batch = {"codes": codes, "label": torch.randint(10, (64,))}
     return (
-        _backward(lambda: ours.loss(batch)[0], ours),
-        _backward(lambda: peer(codes).loss, peer),
+        backward(lambda: ours.loss(batch)[0], ours),
+        backward(lambda: peer(codes).loss, peer),
     )
 
 
@@ -293,4 +282,5 @@ WORKLOADS = [
         1.3,
         sae_step,
     ),
+    *NETWORKS,
 ]
