@@ -3,6 +3,7 @@
 import math
 import os
 import random
+import re
 import shutil
 import signal
 import subprocess
@@ -17,6 +18,7 @@ from torch import nn
 from toy_training import Game, Regression, batches, game, train_blocks, train_game
 
 from gentok.checkpoint import load_checkpoint
+from gentok.claims import checkout
 from gentok.nn.player import Player, frozen
 from gentok.train import fit, schedule_factor
 
@@ -273,6 +275,21 @@ def test_sharded_training_equals_whole(tmp_path):
         torch.testing.assert_close(sharded[name], value, rtol=1e-4, atol=1e-6, msg=name)
         torch.testing.assert_close(continued[name], value, rtol=1e-4, atol=1e-6, msg=name)
     assert losses_of(meta["history"]) == pytest.approx(losses_of(one.history), rel=1e-5)
+
+
+@pytest.mark.slow
+def test_the_launcher_starts_two_processes_of_a_recipe(tmp_path):
+    """The command of the page on training, as it stands there."""
+    page = (checkout() / "book" / "training.md").read_text(encoding="utf-8")
+    line = re.search(r"^accelerate launch --multi_gpu --num_processes 2 .*$", page, re.M)[0]
+    program, *words = line.split()
+    out = tmp_path / "cvt.safetensors"
+    command = [Path(sys.executable).with_name(program), words[0], "--main_process_port", "0"]
+    command += [*words[1:], "--out", str(out)]
+    done = subprocess.run(command, env=environment(), capture_output=True, text=True, timeout=200)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert load_checkpoint(out)[1]["processes"] == 2
+    assert done.stdout.count("saved") == 1, "one process writes and speaks"
 
 
 def test_sharding_needs_processes_and_one_player(monkeypatch):
