@@ -42,7 +42,9 @@ class Clips:
         return len(self.video)
 
 
-def moving_scenes(n: int, seed: int = 0, frames: int = 17) -> tuple[Scenes, Tensor]:
+def moving_scenes(
+    n: int, seed: int = 0, frames: int = 17, shaded: bool = False
+) -> tuple[Scenes, Tensor]:
     """n scenes of one upright shape in straight motion, and the directions, (n,)."""
     scenes, rng = sample_scenes(n, seed, max_objects=1), generator(seed, 1)
     direction = torch.randint(len(DIRECTIONS), (n,), generator=rng)
@@ -55,7 +57,7 @@ def moving_scenes(n: int, seed: int = 0, frames: int = 17) -> tuple[Scenes, Tens
     scenes = replace(
         scenes,
         texture=torch.zeros_like(scenes.texture),
-        floor=torch.tensor(FLOOR).expand_as(scenes.floor),
+        floor=scenes.floor if shaded else torch.tensor(FLOOR).expand_as(scenes.floor),
         angle=still,
         spin=still,
         radius=radius,
@@ -72,17 +74,20 @@ def caption(colour: int, shape: int, direction: int) -> str:
     return f"{article} {name} {SHAPES[shape]} moving {list(DIRECTIONS)[direction]}"
 
 
-def moving_shapes(n: int, seed: int = 0, size: int = 32, frames: int = 17) -> Clips:
+def moving_shapes(
+    n: int, seed: int = 0, size: int = 32, frames: int = 17, shaded: bool = False
+) -> Clips:
     """Draw n clips with captions.
 
     Args:
         n: number of clips; ``seed``: the same seed gives the same clips.
         size: side in pixels; ``frames``: T, 2 or more.
+        shaded: floors of random colours with a gradient, instead of one dark floor for all.
 
     Raises:
         ValueError: from the renderer, if ``frames`` is below 2.
     """
-    scenes, direction = moving_scenes(n, seed, frames)
+    scenes, direction = moving_scenes(n, seed, frames, shaded)
     parts = [scenes[i : i + 128] for i in range(0, n, 128)]
     video = torch.cat([to_uint8(render_video(part, frames, size).frames) for part in parts])
     looks = scenes.colour[:, 0].tolist(), scenes.shape[:, 0].tolist(), direction.tolist()
