@@ -172,6 +172,7 @@ with torch.no_grad():
     print("a picture", tuple(vae.decode(vae.encode(test[:1, :1])).shape))
     print("34 frames", tuple(vae.encode(test[:1].repeat(1, 2, 1, 1, 1)).shape))
 
+
 # %% [markdown]
 # Convolutions are not the only layers. The middle of encoder and decoder has
 # attention over all positions of all frames; a causal mask over the flattened
@@ -919,6 +920,7 @@ right.axhline(0.5, color="#555555", linestyle=":")
 right.set(title="Pairs told apart", xlabel="optimiser step")
 right.set_ylabel("share of pairs");
 
+
 # %% [markdown]
 # Look at the left panel: preference training lives on the *difference*. The
 # loser's error rises, the winner's hardly moves. The loss would even be content
@@ -1042,7 +1044,6 @@ study.claim(
     note="log10 of the summed variance at the first step",
 )
 summarize(gradient_runs, ["log_variance"])
-
 
 # %% [markdown]
 # A difference of 1 in the logarithm is ten times less variance.
@@ -1274,6 +1275,7 @@ scores = 2 * large.depth * pairs * large.dim
 print(f"204 frames of 544 x 992: {frames * height * width:,} tokens")
 print(f"one evaluation: {total / 1e15:.2f} PMACs")
 print(f"of these, all pairs of tokens: {scores / total:.0%}")
+
 
 # %% [markdown]
 # With clips as folders of frames under `$GENTOK_DATA/videos/<clip>/` and two
