@@ -52,7 +52,7 @@ class CausalAttention3d(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, T, H, W) -> the same shape."""
-        tokens = self.norm(x).flatten(2).transpose(1, 2)  # (B, THW, C)
+        tokens = self.norm(x).flatten(2).transpose(1, 2)  # (B, T*H*W, C)
         q, k, v = (part[:, None] for part in self.qkv(tokens).chunk(3, dim=-1))
         out = F.scaled_dot_product_attention(q, k, v, is_causal=True)[:, 0]
         return x + self.proj(out).transpose(1, 2).unflatten(2, x.shape[2:])
