@@ -700,6 +700,7 @@ plot.intervals(
     runs, "drop", "What noise takes away", "accuracy lost (share)"
 );
 
+
 # %% [markdown]
 # ## Claims: what the paper says, what we saw
 #
@@ -861,6 +862,7 @@ for name in ("mert-95m", "mert-330m"):
     print(f"{name:>9}: encoder {count:,}", count == size.published_params)
     print(f"           heads {heads:,}, {size.depth} layers of {size.dim}")
 
+
 # %% [markdown]
 # With 24 kHz recordings under `$GENTOK_DATA/music/` and EnCodec under
 # `$GENTOK_DATA/encodec_24khz/` (or from the hub), on one GPU or on many:
@@ -926,6 +928,7 @@ def window(rate, low, bins_per_octave, k):
 
 print(check_window(window))
 
+
 # %% [markdown]
 # ```{solution-end}
 # ```
@@ -987,6 +990,7 @@ print(check_unigram(unigram))
 # %%
 nats = float(unigram(train_codes, config.codebook_size))
 print(f"frequencies alone: {nats:.2f} nats of {4 * math.log(68):.2f}")
+
 
 # %% [markdown]
 # ```{exercise} Targets that fit
