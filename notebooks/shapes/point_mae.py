@@ -365,6 +365,7 @@ fitted = pretrain(0, STEPS, progress=True)
 model = fitted.model.to("cpu")
 untrained = initial(0)
 
+
 # %% mystnb={"image": {"alt": "Chamfer distance over training falls from far above to below the dotted line of the constant patch"}}
 def constant_patch(steps):
     """The one patch (k, 3) that is nearest to all training patches."""
@@ -504,6 +505,7 @@ axes.set(ylabel="Chamfer × 1000 (squared unit)", ylim=(0, None))
 axes.set_title("Error by roughness")
 axes.legend();
 
+
 # %% [markdown]
 # Each fifth holds as many patches. The distance between the two lines is what
 # the model knows, and it is much the same in all bands. In images coarse
@@ -560,6 +562,7 @@ for ax, (name, network) in zip(
 axes[0].get_legend().remove()
 axes[1].set_ylabel("");
 
+
 # %% [markdown]
 # Each mark is a cloud. No label took part in making the features. The table of
 # accuracies and the map say the same: the random network, whose batch norm has
@@ -612,6 +615,7 @@ right.set_ylim(0, 1.15 * max(reach))
 right.set_title("How far attention reaches")
 right.set_xticks(range(1, len(maps) + 1))
 right.legend(loc="lower right");
+
 
 # %% [markdown]
 # The star is the patch that asks; bright patches are those it reads. The dotted
@@ -808,6 +812,7 @@ for ax, (metric, title, label) in zip(
 figure.supxlabel(
     "mean and 95 % interval over seeds; rings: single seeds", fontsize=9
 );
+
 
 # %% [markdown]
 # *Reconstruction.* The network that lets mask tokens into its encoder has the
@@ -1149,6 +1154,7 @@ for name, (module, size) in sizes.items():
     words = f"as published: {count == known}"
     words = words if known else "no published count"
     print(f"{name:>24}: {count:>10,} {words}")
+
 
 # %% [markdown]
 # With clouds under `$GENTOK_DATA/clouds/<class>/*.npy`, arrays of 1,024 points
