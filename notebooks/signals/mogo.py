@@ -296,11 +296,10 @@ show_skeletons(
 )
 
 # %% [markdown]
-# With few levels the figure trembles: neighbouring frames choose different
-# codes, and every change of code is a jump. The finer levels make the jumps
-# smaller. That shows best in the frequency of motion. Take each joint's
-# velocity and its power at each frequency, in the data and in what is still
-# wrong after one, two and four levels:
+# Look at hands and feet. Where the figure trembles, neighbouring frames chose
+# codes that do not quite agree. That shows best in the frequency of motion.
+# Take each joint's velocity and its power at each frequency, in the data and
+# in what is still wrong after one, two and four levels:
 
 
 # %%
@@ -335,9 +334,9 @@ spectra(rows, "Motion, and what the codes get wrong");
 
 # %% [markdown]
 # Walking, waving and squatting live around 1 Hz, and there the error is a
-# small share of the motion. It hardly falls with frequency, while the data
-# do: above a few hertz there is more error than motion. That is the
-# trembling. Levels lower the curve everywhere, the second one most.
+# small share of the motion. Levels lower it below about 4 Hz, the second one
+# most. Above, all curves meet and lie no lower than the data: that trembling
+# is not the codes' but the decoder's, and more levels do not cure it.
 #
 # ### How many levels?
 #
@@ -736,10 +735,11 @@ for ax, part, name in (
 axes[0].get_legend().remove();
 
 # %% [markdown]
-# One map for both, drawn apart; colour is the action asked for. Where the
-# right panel has a point of one colour in a group of another, the sample
-# disobeys its caption. Walking and turning lie close together in the data,
-# too.
+# One map for both, drawn apart; colour is the action asked for. Turns form two
+# groups in the data, left and right, and waves two, one a hand. Sampled turns
+# lie among walks. So do reconstructed ones, as their share in the table above
+# shows: the body turns by a degree or two a frame, which is less than the
+# noise that the decoder leaves on that one number.
 #
 # ## Ablations
 #
@@ -813,7 +813,10 @@ ax.legend();
 
 # %% [markdown]
 # Lines are means over seeds, bands their range; the dotted line is where
-# training clips end. Frame 0 has no past and costs the most.
+# training clips end. The first frames cost the most: they have little past,
+# and at its edge the encoder's codes are odd. Up to the dotted line distances
+# are the better positions. Beyond it their lead is gone: not because learned
+# places get worse, but because distances do.
 
 # %% mystnb={"image": {"alt": "Two panels over seeds for three variants: likelihood with the true past, and distance of samples to the data; the order of the variants differs"}}
 figure, axes = plt.subplots(2, 1, figsize=(7.4, 5.0))
@@ -830,8 +833,8 @@ plot.intervals(
 
 # %% [markdown]
 # The upper panel flatters, the lower one counts. Clean inputs give the better
-# likelihood by far, as they must: half of the past is not hidden. Their
-# samples are the worse ones, and the column `obeys` says how: they ignore the
+# likelihood by far, as they must: half of the past is not hidden. That does
+# not carry over to samples, and the column `obeys` says why: many ignore the
 # caption. With a clean past a network can copy what went on before, and has
 # little reason to read the text; when it starts from nothing, text is all it
 # has. The glossary calls the gap {term}`exposure bias`.
@@ -1000,16 +1003,20 @@ study.table()
 # (C2b): the rival is better at level 1 and worse at level 0, and which weighs
 # more depends on how long one trains.
 #
-# *Length.* The difference has the expected sign in every seed, and is about
-# as small as its scatter over three of them (C4, C4b). The loss rises beyond
-# the training length for *both*. Relative positions show the network no place
-# it has not seen, but they do show it distances it has not seen, and twice as
-# many keys to divide its attention among.
+# *Length.* Nothing is decided (C4, C4b), and the curve above says why:
+# distances lose beyond the training length what they had gained within it.
+# They show the network no new place, but new distances and twice as many keys
+# to divide its attention among. Learned places do no harm here: rows that
+# training never touched stay close to zero, and an unknown place is little
+# more than no place. In samples learned places look worse on average, but the
+# seeds scatter widely.
 #
-# *Corruption.* Both halves hold: worse likelihood (C5b), better samples (C5).
-# Not every column agrees. Bone lengths are kept a little better with clean
-# inputs, and in the second half alone the distance to the data is no larger:
-# what goes wrong is *which* action is done, not how.
+# *Corruption.* The likelihood is worse, as expected (C5b). That samples are
+# better is not settled by three seeds of the Fréchet distance (C5), although
+# far more of them obey their caption. Not every column agrees either: with
+# clean inputs bone lengths are kept a little better, and in the second half
+# alone the distance to the data is smaller. What goes wrong there is *which*
+# action is done, not how.
 #
 # One claim of the paper is not tested here: that depth belongs to the base
 # level. The base level is the predictable one, which fits; a comparison needs
