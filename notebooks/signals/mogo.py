@@ -295,12 +295,12 @@ show_skeletons(
     captions=["original", "1 level", "2 levels", "4 levels"],
 )
 
+
 # %% [markdown]
 # Look at hands and feet. Where the figure trembles, neighbouring frames chose
 # codes that do not quite agree. That shows best in the frequency of motion.
 # Take each joint's velocity and its power at each frequency, in the data and
 # in what is still wrong after one, two and four levels:
-
 
 # %%
 def velocity_spectrum(features):
@@ -332,6 +332,7 @@ with torch.no_grad():
         rows[name] = test - tokenizer.decode(shown_levels(codes_test, k))
 spectra(rows, "Motion, and what the codes get wrong");
 
+
 # %% [markdown]
 # Walking, waving and squatting live around 1 Hz, and there the error is a
 # small share of the motion. Levels lower it below about 4 Hz, the second one
@@ -343,7 +344,6 @@ spectra(rows, "Motion, and what the codes get wrong");
 # **Predict first**: does error fall as fast from 4 to 6 levels as from 1 to 2?
 # Each arm trains its own tokenizer; the encoder is the same. A last arm
 # never drops levels: what does it lose, what does it gain?
-
 
 # %%
 def tokenizer_run(seed, **changes):
@@ -620,6 +620,7 @@ ax.set(title="What a distance adds to the score, whatever the query")
 ax.set(xlabel="distance (frames)", ylabel="score (no unit)")
 ax.legend();
 
+
 # %% [markdown]
 # The term $v^\top W_R R_n/\sqrt d$ of the first block of level 0. Left of the
 # dotted line are distances that training showed; right of it the curves go on
@@ -633,7 +634,6 @@ ax.legend();
 # real clips: its features give a {term}`Fréchet distance`, its answer tells
 # whether a sample obeys its caption. Compare these numbers with each other,
 # never with published ones.
-
 
 # %%
 class Judge(nn.Module):
@@ -734,12 +734,13 @@ for ax, part, name in (
     plot.scatter(part, label_test, ACTIONS, title=f"Clips: {name}", ax=ax)
 axes[0].get_legend().remove();
 
+
 # %% [markdown]
 # One map for both, drawn apart; colour is the action asked for. Turns form two
 # groups in the data, left and right, and waves two, one a hand. Sampled turns
-# lie among walks. So do reconstructed ones, as their share in the table above
-# shows: the body turns by a degree or two a frame, which is less than the
-# noise that the decoder leaves on that one number.
+# lie among walks. The row *reconstructed* in the table above suggests that
+# the tokenizer does it already: the body turns by one to three degrees a
+# frame, little against the noise that a decoder leaves on that one number.
 #
 # ## Ablations
 #
@@ -748,7 +749,6 @@ axes[0].get_legend().remove();
 #
 # - *absolute*: a learned vector a place, instead of distances;
 # - *no corruption*: the inputs stay clean.
-
 
 # %%
 @torch.no_grad()
@@ -1126,6 +1126,7 @@ def check_bitrate(function):
 
 
 print(check_bitrate(bitrate))
+
 
 # %% [markdown]
 # ```{solution-start} ex-mogo-bits
