@@ -109,7 +109,7 @@ def test_info_without_flops(capsys, monkeypatch):
 
 
 def test_info_of_a_planned_system(capsys):
-    code, out, _ = gentok(capsys, "info", "mogo", "--json")
+    code, out, _ = gentok(capsys, "info", "vat", "--json")
     assert code == 0 and json.loads(out)["state"] == "planned" and "preset" not in json.loads(out)
 
 
@@ -135,7 +135,7 @@ def test_train_stop_resume_sample(capsys):
     ("words", "message"),
     [
         ("info favae", "unknown system 'favae' (did you mean fa_vae"),
-        ("train mogo", "system 'mogo' is planned and has no code yet; ready: fa_vae"),
+        ("train vat", "system 'vat' is planned and has no code yet; ready: fa_vae"),
         ("info fa_vae --preset tinny", "no preset 'tinny' (did you mean tiny?); accepted: tiny"),
         ("train fa_vae --profile smok", "unknown profile 'smok' (did you mean smoke?); accepted"),
         ("train fa_vae --seed x", "--seed"),
