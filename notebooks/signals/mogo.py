@@ -929,6 +929,7 @@ study.claim(
     baseline="4 levels",
     expected="lower",
     section="residual quantization; Q = 6 there",
+    note="levels five and six have little left to say at this size",
 )
 study.claim(
     "C2",
@@ -984,6 +985,7 @@ study.claim(
     baseline="no corruption",
     expected="lower",
     section="released code",
+    note="three seeds of a Fréchet distance on a small judge",
 )
 study.claim(
     "C5b",
