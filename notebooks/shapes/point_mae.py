@@ -1033,6 +1033,7 @@ study.claim(
     baseline="random 0.6",
     expected="higher",
     section="ablation: 2.89 against 2.60",
+    note="short trainings, little below the best constant patch",
 )
 study.claim(
     "C2b",
@@ -1043,6 +1044,7 @@ study.claim(
     baseline="random 0.6",
     expected="lower",
     section="ablation, carried on below 0.5 (2.54)",
+    note="short trainings, little below the best constant patch",
 )
 study.claim(
     "C2c",
@@ -1053,6 +1055,7 @@ study.claim(
     baseline="random 0.6",
     expected="higher",
     section="ablation: 2.89 against 2.60",
+    note="short trainings, little below the best constant patch",
 )
 study.claim(
     "C2d",
