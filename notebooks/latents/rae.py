@@ -1031,6 +1031,7 @@ panels(
     ("frechet", "Samples", "Fréchet distance"),
 )
 
+
 # %% [markdown]
 # Is it the *pretraining* that makes the tokens readable, or would any network
 # of this shape do? A control, added after a first study: the same encoder with
