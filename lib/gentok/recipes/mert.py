@@ -106,7 +106,7 @@ def train(
         model,
         source,
         steps=steps,
-        lr=(1.5e-3 if large else 5e-4) if published else 3e-3,
+        lr=(1.5e-3 if large else 5e-4) if published else 1e-3,
         betas=(0.9, 0.98),
         weight_decay=0.01,
         warmup=round(0.08 * steps),
