@@ -382,8 +382,8 @@ MUTATIONS = [
     Mutation(
         "blocks are told the positions once and not at every input",
         "shapes/point_layers.py",
-        "x = block(x + position)",
-        "x = block(x if outputs else x + position)",
+        "            x = block(x + position)\n",
+        "            x = block(x if outputs else x + position)\n",
         "tests/shapes/test_point_mae.py::test_position_is_added_before_every_block",
     ),
     Mutation(

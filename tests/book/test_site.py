@@ -112,7 +112,7 @@ def test_search_knows_every_page(site):
 
 
 def test_no_analytics(site):
-    pattern = re.compile(r"google-analytics|googletagmanager|gtag\(|plausible|matomo", re.I)
+    pattern = re.compile(r"google-analytics|googletagmanager|gtag\(|plausible\.io|matomo", re.I)
     assert [name for name, page in site.items() if pattern.search(page.text)] == []
 
 
