@@ -278,14 +278,16 @@ def test_sharded_training_equals_whole(tmp_path):
 
 
 @pytest.mark.slow
-def test_the_launcher_starts_two_processes_of_a_recipe(tmp_path):
-    """The command of the page on training, as it stands there."""
+@pytest.mark.parametrize("start", ["--multi_gpu --num_processes 2", "--use_fsdp"])
+def test_the_launcher_starts_two_processes_of_a_recipe(tmp_path, start):
+    """The commands of the page on training, on two processes and in the smoke profile."""
     page = (checkout() / "book" / "training.md").read_text(encoding="utf-8")
-    line = re.search(r"^accelerate launch --multi_gpu --num_processes 2 .*$", page, re.M)[0]
-    program, *words = line.split()
-    out = tmp_path / "cvt.safetensors"
-    command = [Path(sys.executable).with_name(program), words[0], "--main_process_port", "0"]
-    command += [*words[1:], "--out", str(out)]
+    line = re.search(rf"^accelerate launch {start} [^`]*?[^\\]$", page, re.M)[0]
+    line = re.sub(r"--preset \S+ --profile gpu", "--profile smoke", line.replace("\\\n", ""))
+    program, launch, *words = re.sub(r"--num_processes \d+", "--num_processes 2", line).split()
+    out = tmp_path / "run.safetensors"
+    command = [Path(sys.executable).with_name(program), launch, "--main_process_port", "0"]
+    command += [*words, "--out", str(out)]
     done = subprocess.run(command, env=environment(), capture_output=True, text=True, timeout=200)
     assert done.returncode == 0, done.stderr[-2000:]
     assert load_checkpoint(out)[1]["processes"] == 2
