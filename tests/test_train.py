@@ -364,8 +364,13 @@ def test_interrupt_without_a_checkpoint_stops_at_once():
         time.sleep(1)
         raise AssertionError("went on after Ctrl-C")
 
-    with pytest.raises(KeyboardInterrupt):
-        train_game(None, 9, on_step=interrupt)
+    # A suite that was started in the background inherits that Ctrl-C is ignored.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            train_game(None, 9, on_step=interrupt)
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def test_full_disk_while_training_keeps_the_last_checkpoint(tmp_path, monkeypatch):
