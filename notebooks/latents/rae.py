@@ -879,8 +879,9 @@ panels(
 # In the third panel compare the first and the last row only: without the
 # shift the loss is an average over other times. That is also why a falling
 # training loss says nothing about the shift. In the second panel the shift
-# brings sampled tokens far closer to true ones; the first panel shows the same
-# order with more scatter, seen through a coarse decoder.
+# brings sampled tokens closer to true ones; the plain model, which has the shift
+# too, comes as close. The first panel scatters more: it sees samples through
+# the decoder.
 
 # %%
 study.claim(
