@@ -592,9 +592,9 @@ LONG = level.pick(smoke=6, cpu=100)
 columns_of_codes = islice(model.stream(text.encode(PROMPTS)), LONG)
 streamed = torch.cat(list(tokenizer.decode_stream(columns_of_codes)), dim=1)
 show_skeletons(
-    features_to_positions(streamed)[:, ::2],  # every other frame is enough
+    features_to_positions(streamed)[:, ::3],  # every third frame is enough
     PARENTS,
-    fps=FPS / 2,
+    fps=FPS / 3,
     title="Streamed for two and a half times the training length",
     alt="Five generated stick figures that walk, turn, wave, squat and jump "
     "for five seconds",
