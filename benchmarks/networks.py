@@ -7,9 +7,9 @@ from torch import nn
 
 from benchmarks.measure import Work, Workload, backward
 from gentok.backbones import cvt
-from gentok.efficient.matformer import MatLM, MatLMConfig
+from gentok.efficient.matformer.model import MatLM, MatLMConfig
 from gentok.nn.conv3d import CausalConv3d
-from gentok.signals.wave_encoder import WaveEncoder, WaveEncoderConfig
+from gentok.signals.mert.wave_encoder import WaveEncoder, WaveEncoderConfig
 
 
 def cvt_train() -> tuple[Work, Work]:

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from gentok.nn.player import Player, frozen
-from gentok.train import fit
+from gentok.training.loop import fit
 
 
 @dataclass(frozen=True)

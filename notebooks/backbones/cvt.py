@@ -53,9 +53,10 @@ import torch
 import torch.nn.functional as F
 from matplotlib.patches import Rectangle
 
-from gentok import plot, profiles
-from gentok.backbones import cvt, vit
-from gentok.backbones.cvt_cost import cvt_macs
+from gentok.backbones import cvt
+from gentok.backbones.cvt.cost import cvt_macs
+from gentok.base import vit
+from gentok.book.study import Study, summarize
 from gentok.data import (
     ImageSet,
     available,
@@ -73,8 +74,9 @@ from gentok.measure import (
     radial_power_spectrum,
     tsne,
 )
-from gentok.study import Study, summarize
-from gentok.train import fit
+from gentok.show import plot
+from gentok.training import profiles
+from gentok.training.loop import fit
 
 began = time.perf_counter()
 plot.use_style()
@@ -1011,7 +1013,7 @@ for module in (cvt, vit):
 # `transformers` computes the exact GELU; `activation` chooses:
 #
 # ```python
-# from gentok.backbones.cvt_weights import from_transformers
+# from gentok.backbones.cvt.weights import from_transformers
 #
 # network = from_transformers("microsoft/cvt-13", download=True)
 # ```

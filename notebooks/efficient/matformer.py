@@ -62,7 +62,7 @@ import torch.nn.functional as F
 from IPython.display import HTML
 from matplotlib.patches import Rectangle
 
-from gentok import plot, profiles
+from gentok.book.study import Study, summarize
 from gentok.data import batches, digits, text
 from gentok.data.characters import (
     split_text,
@@ -71,12 +71,14 @@ from gentok.data.characters import (
     window_batches,
     windows,
 )
-from gentok.efficient import elastic, matformer, nested
-from gentok.efficient.decoding import write
+from gentok.efficient import matformer
+from gentok.efficient.matformer import elastic, nested
+from gentok.efficient.matformer.decoding import write
 from gentok.measure import count_flops, count_parameters, tsne
 from gentok.process import speculative
-from gentok.study import Study, summarize
-from gentok.train import fit
+from gentok.show import plot
+from gentok.training import profiles
+from gentok.training.loop import fit
 
 began = time.perf_counter()
 plot.use_style()

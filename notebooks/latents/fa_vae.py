@@ -52,11 +52,13 @@ import matplotlib.pyplot as plt
 import pandas as pd
 import torch
 
-from gentok import plot, profiles
+from gentok.base import kl_vae, lightning_dit
+from gentok.base.foundation import cosine_loss, distance_matrix_loss
+from gentok.base.kl_vae import KLVAE
+from gentok.base.lightning_dit import LightningDiT
+from gentok.book.study import Study, summarize
 from gentok.data import available, batches, cifar10, photographs
-from gentok.diffusion import lightning_dit
-from gentok.diffusion.lightning_dit import LightningDiT
-from gentok.latents import fa_vae, kl_vae
+from gentok.latents import fa_vae
 from gentok.latents.fa_vae import (
     FAVAE,
     CoupledWaveletVAE,
@@ -65,8 +67,6 @@ from gentok.latents.fa_vae import (
     baselines,
     merge,
 )
-from gentok.latents.foundation import cosine_loss, distance_matrix_loss
-from gentok.latents.kl_vae import KLVAE
 from gentok.measure import (
     band_energy,
     band_errors,
@@ -78,8 +78,9 @@ from gentok.measure import (
     spectrum_distance,
 )
 from gentok.nn.wavelet import haar2d, inverse_haar2d
-from gentok.study import Study, summarize
-from gentok.train import fit
+from gentok.show import plot
+from gentok.training import profiles
+from gentok.training.loop import fit
 
 began = time.perf_counter()
 plot.use_style()

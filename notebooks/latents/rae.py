@@ -56,14 +56,16 @@ import torch
 import transformers
 from sklearn.linear_model import RidgeClassifier
 
-from gentok import plot, profiles
+from gentok.base import kl_vae
+from gentok.base.lightning_dit import LightningDiTConfig
+from gentok.book.study import Study, summarize
 from gentok.data import batches, photographs
-from gentok.diffusion.lightning_dit import LightningDiTConfig
-from gentok.latents import kl_vae, rae, rae_dit, small_mae
-from gentok.latents.ddt import DDT
-from gentok.latents.rae import RAE
-from gentok.latents.rae_dit import RAEDiT, RAEDiTConfig
-from gentok.latents.rae_encoder import EncoderConfig, outline_encoder
+from gentok.latents import rae
+from gentok.latents.rae import RAE, small_mae
+from gentok.latents.rae import dit as rae_dit
+from gentok.latents.rae.ddt import DDT
+from gentok.latents.rae.dit import RAEDiT, RAEDiTConfig
+from gentok.latents.rae.encoder import EncoderConfig, outline_encoder
 from gentok.measure import (
     count_flops,
     embeddings,
@@ -73,8 +75,9 @@ from gentok.measure import (
     tsne,
 )
 from gentok.process.flow import shift_times
-from gentok.study import Study, summarize
-from gentok.train import fit
+from gentok.show import plot
+from gentok.training import profiles
+from gentok.training.loop import fit
 
 transformers.utils.logging.disable_progress_bar()
 began = time.perf_counter()

@@ -57,7 +57,7 @@ import pandas as pd
 import torch
 from sklearn.svm import LinearSVC
 
-from gentok import plot, profiles
+from gentok.book.study import Study, summarize
 from gentok.data import SOLID_NAMES, available, meshes, sample_mesh
 from gentok.data.clouds import (
     OBJECT_NAMES,
@@ -75,11 +75,13 @@ from gentok.measure import (
 )
 from gentok.nn.attention import split_heads
 from gentok.nn.points import farthest_points, take_points
-from gentok.shapes import point_mae, point_tasks
-from gentok.shapes.point_layers import PatchTokenizer
-from gentok.shapes.point_pictures import cloud_grid, draw_cloud
-from gentok.study import Study, summarize
-from gentok.train import fit
+from gentok.shapes import point_mae
+from gentok.shapes.point_mae import tasks as point_tasks
+from gentok.shapes.point_mae.layers import PatchTokenizer
+from gentok.shapes.point_mae.pictures import cloud_grid, draw_cloud
+from gentok.show import plot
+from gentok.training import profiles
+from gentok.training.loop import fit
 
 began = time.perf_counter()
 plot.use_style()

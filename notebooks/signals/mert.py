@@ -56,19 +56,21 @@ import matplotlib.pyplot as plt
 import pandas as pd
 import torch
 
-from gentok import plot, profiles
+from gentok.book.study import Study, summarize
 from gentok.data import batches
 from gentok.data.music import INSTRUMENTS, KEYS
 from gentok.measure import code_usage, count_parameters, tsne
-from gentok.media import show_audio
 from gentok.nn.spectrogram import MelSpectrogram, log_mel
-from gentok.recipes.mert import codes_of, compose, train_codec
-from gentok.signals import codec, mert
-from gentok.signals.masking import mix_in_batch, span_mask
-from gentok.signals.probing import probe_layers
-from gentok.signals.wave_encoder import relaxed_attention
-from gentok.study import Study, summarize
-from gentok.train import fit
+from gentok.show import plot
+from gentok.show.media import show_audio
+from gentok.signals import mert
+from gentok.signals.mert import codec
+from gentok.signals.mert.masking import mix_in_batch, span_mask
+from gentok.signals.mert.probing import probe_layers
+from gentok.signals.mert.recipe import codes_of, compose, train_codec
+from gentok.signals.mert.wave_encoder import relaxed_attention
+from gentok.training import profiles
+from gentok.training.loop import fit
 
 began = time.perf_counter()
 plot.use_style()

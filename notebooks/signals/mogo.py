@@ -56,7 +56,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from gentok import plot, profiles
+from gentok.book.study import Study, summarize
 from gentok.data import available, batches, mocap, sample_motions
 from gentok.data.motion import ACTIONS, FEET, FPS, OFFSETS, PARENTS
 from gentok.data.motion_features import (
@@ -72,14 +72,16 @@ from gentok.measure import (
     frechet_distance,
     tsne,
 )
-from gentok.media import show_skeletons
-from gentok.recipes.mogo import PROMPTS, window_batches
-from gentok.signals import mogo, motion_rvq
-from gentok.signals.flattened import FlattenedTransformer
-from gentok.signals.motion_text import HashedWords
-from gentok.signals.relative_attention import RelativeAttention
-from gentok.study import Study, summarize
-from gentok.train import fit
+from gentok.show import plot
+from gentok.show.media import show_skeletons
+from gentok.signals import mogo
+from gentok.signals.mogo import motion_rvq
+from gentok.signals.mogo.flattened import FlattenedTransformer
+from gentok.signals.mogo.motion_text import HashedWords
+from gentok.signals.mogo.recipe import PROMPTS, window_batches
+from gentok.signals.mogo.relative_attention import RelativeAttention
+from gentok.training import profiles
+from gentok.training.loop import fit
 
 began = time.perf_counter()
 plot.use_style()
@@ -458,7 +460,7 @@ axes[0].set_ylabel("level predicted");
 # released code it passes through the *past* only.
 #
 # Text enters as one frozen sentence vector. Mogo takes it from CLIP
-# {cite:p}`radford2021clip` (`gentok.signals.motion_text.ClipText`). Here a
+# {cite:p}`radford2021clip` (`gentok.signals.mogo.motion_text.ClipText`). Here a
 # substitute does: every word has a fixed random vector, a sentence is their
 # sum. It knows which words occur, and nothing of their meaning.
 #

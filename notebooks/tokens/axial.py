@@ -59,7 +59,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from gentok import plot, profiles
+from gentok.book.study import Study, summarize
 from gentok.data import batches
 from gentok.data.coloured_digits import coloured_digits
 from gentok.measure import (
@@ -70,19 +70,20 @@ from gentok.measure import (
 )
 from gentok.nn.attention import merge_heads, split_heads
 from gentok.process.masked import gumbel
-from gentok.study import Study, summarize
+from gentok.show import plot
 from gentok.tokens import axial
-from gentok.tokens.axial_cost import plane_macs, sampling_evaluations
-from gentok.tokens.axial_decoder import PlaneDecoder, draw_naive
-from gentok.tokens.axial_layers import (
+from gentok.tokens.axial.cost import plane_macs, sampling_evaluations
+from gentok.tokens.axial.decoder import PlaneDecoder, draw_naive
+from gentok.tokens.axial.layers import (
     COLUMN,
     ROW,
     AxialAttention,
     Block,
     shift,
 )
-from gentok.tokens.axial_reach import prefix, sensitivity
-from gentok.train import fit
+from gentok.tokens.axial.reach import prefix, sensitivity
+from gentok.training import profiles
+from gentok.training.loop import fit
 
 began = time.perf_counter()
 plot.use_style()

@@ -54,7 +54,12 @@ import pandas as pd
 import torch
 import torch.nn.functional as F
 
-from gentok import plot, profiles
+from gentok.base import vqgan
+from gentok.base.masked import nat
+from gentok.base.masked.groups import Groups
+from gentok.base.masked.likelihood import decoding_nll, grid_nll, masked_nll
+from gentok.base.masked.unmask import generate, mask_schedule
+from gentok.book.study import Study, summarize
 from gentok.data import (
     SHAPES,
     ImageSet,
@@ -75,13 +80,11 @@ from gentok.measure import (
     perceptual_distance,
     psnr,
 )
-from gentok.study import Study, summarize
-from gentok.tokens import enat, nat, vqgan
-from gentok.tokens.enat_cost import enat_step_macs, sample_macs
-from gentok.tokens.groups import Groups
-from gentok.tokens.likelihood import decoding_nll, grid_nll, masked_nll
-from gentok.tokens.unmask import generate, mask_schedule
-from gentok.train import fit
+from gentok.show import plot
+from gentok.tokens import enat
+from gentok.tokens.enat.cost import enat_step_macs, sample_macs
+from gentok.training import profiles
+from gentok.training.loop import fit
 
 began = time.perf_counter()
 plot.use_style()

@@ -53,7 +53,7 @@ import matplotlib.pyplot as plt
 import pandas as pd
 import torch
 
-from gentok import plot, profiles
+from gentok.book.study import Study, summarize
 from gentok.data import batches, to_float
 from gentok.measure import (
     count_flops,
@@ -61,24 +61,27 @@ from gentok.measure import (
     load_classifier,
     psnr,
 )
-from gentok.media import show_video
 from gentok.nn.conv3d import average_channels, pixel_unshuffle_3d
 from gentok.process.flow import interpolate, velocity
-from gentok.study import Study, summarize
-from gentok.train import fit
-from gentok.video import blobs, step_video, video_vae
-from gentok.video.batches import encode_clips, latent_batches, video_batches
-from gentok.video.clips import moving_shapes
-from gentok.video.step_video_blocks import StepVideoBlock
-from gentok.video.text_encoders import WordTables
-from gentok.video.video_dpo import (
+from gentok.show import plot
+from gentok.show.media import show_video
+from gentok.training import profiles
+from gentok.training.loop import fit
+from gentok.video import step_video
+from gentok.video.step_video import blobs
+from gentok.video.step_video import vae as video_vae
+from gentok.video.step_video.batches import encode_clips, latent_batches, video_batches
+from gentok.video.step_video.blocks import StepVideoBlock
+from gentok.video.step_video.clips import moving_shapes
+from gentok.video.step_video.dpo import (
     Turbo,
     VideoDPO,
     rank_pairs,
     reflow_pairs,
 )
-from gentok.video.video_vae_game import VideoVAEGame
-from gentok.video.video_vae_layers import Patchify
+from gentok.video.step_video.text_encoders import WordTables
+from gentok.video.step_video.vae_game import VideoVAEGame
+from gentok.video.step_video.vae_layers import Patchify
 
 began = time.perf_counter()
 plot.use_style()

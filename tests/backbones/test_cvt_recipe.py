@@ -7,11 +7,11 @@ import pytest
 import torch
 from PIL import Image
 
-from gentok.backbones.cvt import PRESETS, CvT, build
-from gentok.checkpoint import load_checkpoint
-from gentok.profiles import Profile
-from gentok.recipes import cvt as recipe
-from gentok.train import fit
+from gentok.backbones.cvt import recipe
+from gentok.backbones.cvt.model import PRESETS, CvT, build
+from gentok.training.checkpoint import load_checkpoint
+from gentok.training.loop import fit
+from gentok.training.profiles import Profile
 
 SMOKE = Profile("smoke", (0,), "cpu")
 SMALL = replace(PRESETS["tiny"], widths=(8, 8, 16), heads=(1, 1, 2), depths=(1, 1, 1))

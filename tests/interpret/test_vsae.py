@@ -5,10 +5,10 @@ import dataclasses
 import pytest
 import torch
 
-from gentok.interpret.vsae import PRESETS, VSAE, VSAEConfig, build, example
+from gentok.interpret.vsae.model import PRESETS, VSAE, VSAEConfig, build, example
 from gentok.measure import count_flops, count_parameters
 from gentok.nn.sae import TopKSAE
-from gentok.train import fit
+from gentok.training.loop import fit
 
 SMALL = VSAEConfig(dim=6, num_features=20, k=3, kl_warmup=10)
 
@@ -206,7 +206,7 @@ def test_learns_a_dictionary_of_one_sparse_data():
 
 def test_kl_pressure_makes_features_die():
     """The paper's main finding, on the smallest data that shows it."""
-    from gentok.interpret.superposition import Superposition
+    from gentok.interpret.vsae.superposition import Superposition
 
     toy, alive = Superposition(num_directions=64, dim=16, mean_active=3), {}
     for weight in (0.0, 1.0):

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gentok.nn.sae import TopKSAE, geometric_median, without_parallel_gradient
-from gentok.train import fit
+from gentok.training.loop import fit
 
 D, F, K = 6, 20, 3
 

@@ -9,11 +9,11 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from gentok.base.masked.groups import Groups, State
+from gentok.base.masked.nat import NATConfig
 from gentok.measure import count_flops, count_parameters
 from gentok.tokens import enat
-from gentok.tokens.enat_cost import enat_step_macs, sample_macs
-from gentok.tokens.groups import Groups, State
-from gentok.tokens.nat import NATConfig
+from gentok.tokens.enat.cost import enat_step_macs, sample_macs
 
 TINY = replace(enat.PRESETS["tiny"], dim=32, codebook_size=50)
 N, K = TINY.num_tokens, TINY.codebook_size

@@ -1,0 +1,25 @@
+"""ENAT: visible and masked tokens apart, and no work done twice (Ni et al. 2024)."""
+
+from gentok.tokens.enat.model import (
+    ENAT,
+    PRESETS,
+    Averaged,
+    Block,
+    ENATConfig,
+    PreviousProjection,
+    SCAttention,
+    build,
+    example,
+)
+
+__all__ = [
+    "ENAT",
+    "PRESETS",
+    "Averaged",
+    "Block",
+    "ENATConfig",
+    "PreviousProjection",
+    "SCAttention",
+    "build",
+    "example",
+]
