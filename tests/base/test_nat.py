@@ -95,12 +95,35 @@ def test_head_reads_the_word_embeddings_without_training_them(model):
     features = torch.randn(2, 5, TINY.dim)
     words = model.embedding.word.weight
     logits = model.head(features, words)
-    h = model.head.norm(F.gelu(model.head.linear(features)))
+    h = F.gelu(model.head.linear(features))
+    h = F.layer_norm(h, (TINY.dim,), model.head.norm.weight, model.head.norm.bias, eps=1e-5)
     expected = (h @ words.T + model.head.bias)[..., : TINY.codebook_size]
     torch.testing.assert_close(logits, expected)
     logits.sum().backward()
     assert words.grad is None
     assert model.head.bias.grad[TINY.codebook_size] == 0  # the mask's own logit is cut off
+
+
+def test_final_norm_and_head_have_the_released_eps(model):
+    """1e-5 there, 1e-6 in the blocks and on the embeddings; small features tell them apart."""
+    model.double()
+    batch, mask = batch_of(), half_mask()
+    logits, state = model(batch["codes"], batch["label"], mask)
+    ids = batch["codes"].masked_fill(mask, TINY.codebook_size)
+    words = model.embedding.word(ids) + model.embedding.position
+    scale, shift = model.embedding.norm.weight, model.embedding.norm.bias
+    embedded = F.layer_norm(words, (TINY.dim,), scale, shift, eps=1e-6)
+    torch.testing.assert_close(model.embedding(ids), embedded)
+    head, norm = model.head, model.norm
+
+    def rest(eps: float) -> torch.Tensor:
+        h = F.layer_norm(state.features, (TINY.dim,), norm.weight, norm.bias, eps=eps)
+        h = F.gelu(head.linear(h))
+        h = F.layer_norm(h, (TINY.dim,), head.norm.weight, head.norm.bias, eps=eps)
+        return (h @ model.embedding.word.weight.T + head.bias)[..., : TINY.codebook_size]
+
+    torch.testing.assert_close(logits, rest(1e-5), rtol=1e-9, atol=1e-9)
+    assert (logits - rest(1e-6)).abs().max() > 1e-6
 
 
 def test_loss_is_smoothed_cross_entropy_on_masked_tokens_only(model):

@@ -69,13 +69,16 @@ class TokenEmbedding(nn.Module):
 
 
 class TokenHead(nn.Module):
-    """Features (..., D) -> logits (..., K): how like each code's embedding they are."""
+    """Features (..., D) -> logits (..., K): how like each code's embedding they are.
+
+    The released code leaves eps at 1e-5 here and in the final norm, and sets 1e-6 elsewhere.
+    """
 
     def __init__(self, dim: int, codebook_size: int):
         super().__init__()
         self.codebook_size = codebook_size
         self.linear = nn.Linear(dim, dim)
-        self.norm = nn.LayerNorm(dim, eps=1e-6)
+        self.norm = nn.LayerNorm(dim, eps=1e-5)
         self.bias = nn.Parameter(torch.zeros(codebook_size + 1))
 
     def forward(self, features: Tensor, words: Tensor) -> Tensor:
@@ -118,7 +121,7 @@ class MaskedTokenModel(nn.Module):
             config.codebook_size, config.num_tokens, config.dim, config.dropout
         )
         self.label = LabelEmbedding(config.num_classes, config.dim, drop=config.label_drop[1])
-        self.norm = nn.LayerNorm(config.dim, eps=1e-6)
+        self.norm = nn.LayerNorm(config.dim, eps=1e-5)
         self.head = TokenHead(config.dim, config.codebook_size)
 
     def initialise(self) -> None:
