@@ -150,6 +150,7 @@ mae_run = fit(
     weight_decay=0.05,
     warmup=min(40, MAE_STEPS),
     schedule="cosine",
+    clip=1.0,
 )
 folder = mae.save(tempfile.mkdtemp())
 ENCODER = MAE.encoder(folder)
@@ -297,6 +298,7 @@ def run(model, steps, seed, progress=False):
         betas=(0.9, 0.95),
         schedule="cosine",
         warmup=min(20, steps),
+        clip=1.0,
         seed=seed,
         log_every=max(1, steps // 20),
         progress=progress,
@@ -516,6 +518,7 @@ def one_image(seed, dim, depth):
         betas=(0.9, 0.95),
         warmup=min(20, WIDTH_STEPS),
         schedule="cosine",
+        clip=1.0,
         seed=seed,
         log_every=1,
         progress=False,
@@ -693,6 +696,7 @@ def train_generator(config, z, seed, steps=GEN_STEPS, progress=False):
         betas=(0.9, 0.95),
         warmup=min(20, steps),
         schedule="cosine",
+        clip=1.0,
         ema=0.98,
         seed=seed,
         log_every=max(1, steps // 30),
