@@ -430,6 +430,7 @@ def train(network, images, steps, seed=0, progress=False):
         weight_decay=0.05,
         warmup=min(20, steps - 1),
         schedule="cosine",
+        clip=1.0,
         seed=seed,
         log_every=1,
         progress=progress,

@@ -264,6 +264,7 @@ def train_lm(config, steps, seed=0, progress=False):
         weight_decay=0.01,
         warmup=min(30, steps // 2),
         schedule="cosine",
+        clip=1.0,
         seed=seed,
         log_every=1,
         progress=progress,
@@ -878,6 +879,7 @@ def train_vit(config, steps, seed=0, progress=False):
         weight_decay=0.1,
         warmup=min(30, steps // 2),
         schedule="cosine",
+        clip=1.0,
         seed=seed,
         progress=progress,
     )

@@ -1188,6 +1188,7 @@ tokenizer = fit(
     lr=3e-3,
     betas=(0.5, 0.9),
     schedule="cosine",
+    clip=1.0,
 ).model
 pictures = images.floats()
 with torch.no_grad():

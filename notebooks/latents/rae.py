@@ -153,6 +153,7 @@ mae_run = fit(
     weight_decay=0.05,
     warmup=min(40, MAE_STEPS),
     schedule="cosine",
+    clip=1.0,
 )
 folder = mae.save(tempfile.mkdtemp())
 ENCODER = MAE.encoder(folder)
@@ -300,6 +301,7 @@ def run(model, steps, seed, progress=False):
         betas=(0.9, 0.95),
         schedule="cosine",
         warmup=min(20, steps),
+        clip=1.0,
         seed=seed,
         log_every=max(1, steps // 20),
         progress=progress,
@@ -519,6 +521,7 @@ def one_image(seed, dim, depth):
         betas=(0.9, 0.95),
         warmup=min(20, WIDTH_STEPS),
         schedule="cosine",
+        clip=1.0,
         seed=seed,
         log_every=1,
         progress=False,
@@ -696,6 +699,7 @@ def train_generator(config, z, seed, steps=GEN_STEPS, progress=False):
         betas=(0.9, 0.95),
         warmup=min(20, steps),
         schedule="cosine",
+        clip=1.0,
         ema=0.98,
         seed=seed,
         log_every=max(1, steps // 30),

@@ -206,6 +206,7 @@ def fit_tokenizer(seed=0, steps=SHORT, progress=False, **changes):
         betas=(0.9, 0.99),
         warmup=min(20, steps - 1),
         schedule="cosine",
+        clip=1.0,
         seed=seed,
         progress=progress,
     )
@@ -543,6 +544,7 @@ def fit_generator(
         betas=(0.9, 0.99),
         warmup=min(30, steps - 1),
         schedule="cosine",
+        clip=1.0,
         seed=seed,
         progress=progress,
     )
@@ -666,6 +668,7 @@ judge = fit(
     steps=level.pick(smoke=3, cpu=150),
     lr=2e-3,
     schedule="cosine",
+    clip=1.0,
     progress=False,
 ).model
 

@@ -208,6 +208,7 @@ def train_tokenizer(
         betas=(0.9, 0.99),
         warmup=min(20, steps - 1),
         schedule="cosine",
+        clip=1.0,
         seed=seed,
         log_every=level.pick(smoke=1, cpu=5),
         progress=on_step is not None,
@@ -557,8 +558,8 @@ for name, macs in {
 # For reuse the network must meet stale features in training. In half of the
 # batches some visible tokens are hidden once more; a moving average of the
 # network looks at this *earlier* state, and its features are handed over as
-# those of the step before. `Averaged` holds the network and its average, and
-# `fit` calls `follow` after each step.
+# those of the step before. `fit` keeps the average and hands it to the network
+# by `set_teacher`.
 
 # %%
 with torch.no_grad():
@@ -579,9 +580,8 @@ print(f"{len(train_codes):,} grids; guessing by frequency: {unigram:.2f} nats")
 
 def train_network(network, steps, seed=0, progress=False):
     """Train on the codes; returns the averaged network and the history."""
-    averaged = enat.Averaged(network, decay=0.99).to(level.device)
     fitted = fit(
-        averaged,
+        network.to(level.device),
         batches(table, batch_size=level.pick(cpu=16, smoke=4), seed=seed),
         steps=steps,
         lr=4e-3,
@@ -589,12 +589,13 @@ def train_network(network, steps, seed=0, progress=False):
         weight_decay=0.03,
         warmup=min(60, steps // 2),
         schedule="cosine",
+        clip=1.0,
         seed=seed,
         log_every=1,
         progress=progress,
-        on_step=averaged.follow,
+        ema=0.99,
     )
-    return averaged.average.cpu(), fitted.history
+    return fitted.ema.cpu(), fitted.history
 
 
 # %%

@@ -295,6 +295,7 @@ fitted = fit(
     betas=(0.9, 0.99),
     warmup=min(10, VAE_STEPS - 1),
     schedule="cosine",
+    clip=1.0,
     log_every=level.pick(smoke=1, cpu=2),
 )
 vae = game.tokenizer.cpu().eval()
@@ -456,6 +457,7 @@ def train_vae(seed, **changes):
         betas=(0.9, 0.99),
         warmup=min(10, ARM_STEPS - 1),
         schedule="cosine",
+        clip=1.0,
         seed=seed,
         log_every=1,
         progress=False,
@@ -668,6 +670,7 @@ for buckets, steps in (
         betas=(0.9, 0.95),
         warmup=min(20, steps - 1),
         schedule="constant" if len(buckets) == 1 else "cosine",
+        clip=1.0,
         ema=0.99,
         log_every=level.pick(smoke=1, cpu=4),
     )
@@ -828,6 +831,7 @@ def blob_model(seed):
             betas=(0.9, 0.95),
             warmup=min(20, steps - 1),
             schedule="cosine",
+            clip=1.0,
             seed=seed,
             progress=False,
         ).model
@@ -889,6 +893,7 @@ def prefer(model, seed, beta=BETA, shared=True, lr=3e-4):
         steps=DPO_STEPS,
         lr=lr,
         betas=(0.9, 0.95),
+        clip=1.0,
         seed=seed,
         log_every=1,
         progress=False,
@@ -1101,6 +1106,7 @@ def turbo(model, seed):
         lr=1e-3,
         betas=(0.9, 0.95),
         schedule="cosine",
+        clip=1.0,
         seed=seed,
         progress=False,
     ).model.model

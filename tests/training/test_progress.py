@@ -1,4 +1,4 @@
-"""The progress bar: one replaced line in a notebook, silence in a pipe."""
+"""Progress: a bar in a notebook or a terminal, now and then a line in a file."""
 
 import io
 import sys
@@ -11,44 +11,45 @@ from gentok.training import progress
 
 
 @pytest.fixture
-def outputs(monkeypatch):
-    """Stand in for a Jupyter kernel; the list holds every state of the one output."""
-    shown = []
-    handle = SimpleNamespace(update=lambda data, raw: shown.append(data["text/plain"]))
-
-    def display(data, raw, display_id):
-        shown.append(data["text/plain"])
-        return handle
-
+def kernel(monkeypatch):
+    """Stand in for a Jupyter kernel; what the text bar writes is in the buffer."""
     shell = SimpleNamespace(kernel=object())
     monkeypatch.setitem(sys.modules, "IPython", SimpleNamespace(get_ipython=lambda: shell))
-    monkeypatch.setitem(sys.modules, "IPython.display", SimpleNamespace(display=display))
+    shown = io.StringIO()
+    monkeypatch.setattr(sys, "stderr", shown)
     return shown
 
 
-def test_notebook_bar_is_one_line_and_its_last_state_names_no_time(outputs):
-    bar = progress.progress_bar(0, 1000, wanted=True)
-    for step in range(1, 1001):
-        bar.update(step, f"loss {1 / step:.2f}")
-    bar.close()
-    assert len(outputs) < 20, "floods the notebook"
-    assert outputs[-1] == f"train {'█' * 30} 1000/1000  loss 0.00"
-    assert all("\n" not in line and len(line) < 80 for line in outputs)
+def test_a_notebook_gets_tqdm(kernel):
+    from tqdm import tqdm
 
-
-def test_notebook_bar_shows_where_a_run_stopped(outputs):
-    bar = progress.progress_bar(10, 100, wanted=True)
+    bar = progress.progress_bar(10, 100, wanted=True, every=1)
+    assert isinstance(bar, progress.NotebookBar) and isinstance(bar.bar, tqdm)
     bar.update(50, "loss 1")
+    assert (bar.bar.n, bar.bar.total, bar.bar.initial) == (50, 100, 10)
+    bar.update(100, "loss 0.5")
     bar.close()
-    assert outputs[0].endswith("10/100") and outputs[-1].endswith("50/100  loss 1")
+    assert bar.bar.n == 100 and bar.bar.postfix == "loss 0.5"
 
 
-def test_unwanted_or_unseen_bars_are_silent(outputs, monkeypatch):
-    assert isinstance(progress.progress_bar(0, 9, wanted=False), progress.Silent)
-    monkeypatch.delitem(sys.modules, "IPython")
-    monkeypatch.setattr(sys, "stderr", io.StringIO())
-    assert isinstance(progress.progress_bar(0, 9, wanted=True), progress.Silent)
-    assert outputs == []
+def test_a_pipe_gets_a_line_now_and_then(monkeypatch):
+    pipe = io.StringIO()
+    monkeypatch.delitem(sys.modules, "IPython", raising=False)
+    monkeypatch.setattr(sys, "stderr", pipe)
+    bar = progress.progress_bar(40, 245, wanted=True, every=100)
+    for done in range(50, 246, 5):
+        bar.update(done, f"loss {1 / done:.3f}")
+    bar.close()
+    assert pipe.getvalue() == (
+        "step 140/245  loss 0.007\nstep 240/245  loss 0.004\nstep 245/245  loss 0.004\n"
+    )
+
+
+def test_unwanted_bars_are_silent(kernel):
+    bar = progress.progress_bar(0, 9, wanted=False, every=1)
+    bar.update(9, "loss 1")
+    bar.close()
+    assert isinstance(bar, progress.Silent) and kernel.getvalue() == ""
 
 
 def test_terminal_bar_writes_to_standard_error(monkeypatch):

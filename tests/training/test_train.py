@@ -93,7 +93,7 @@ def test_accumulation_equals_the_whole_batch(accumulate):
         model.net[0].weight.register_post_accumulate_grad_hook(
             lambda p: seen.append(p.grad.clone())
         )
-        history = fit(model, batches, steps=5, log_every=1, accumulate=parts).history
+        history = fit(model, batches, steps=5, log_every=1, accumulate=parts, clip=1.0).history
         assert len(seen) == 5 * parts
         return torch.stack(seen[parts - 1 :: parts]), losses_of(history)
 
@@ -116,7 +116,7 @@ def test_players_move_in_turn_and_alone():
             )
             return super().critic_loss(batch, step)
 
-    history = fit(Watched(), batches, steps=2, log_every=1).history
+    history = fit(Watched(), batches, steps=2, log_every=1, clip=1.0).history
     assert seen == [("net", True, False), ("critic", False, True)] * 2
     assert set(history[0]) == {"step", "seconds", "lr", "net/loss", "net/mse", "critic/loss"}
 
@@ -126,7 +126,7 @@ def test_a_players_optimiser_leaves_the_others_alone():
     model = game()
     players = model.players()
     model.players = lambda: players[1:]  # the critic plays by itself
-    fit(model, batches, steps=3)
+    fit(model, batches, steps=3, clip=1.0)
     assert all(map(torch.equal, model.net.state_dict().values(), before.net.state_dict().values()))
     assert not torch.equal(model.critic.weight, before.critic.weight)
 
@@ -145,7 +145,7 @@ def test_average_copies_buffers_and_leaves_the_model():
     assert torch.equal(fitted.ema.mean, fitted.model.mean) and fitted.ema.seen == 6 * 8
     assert not torch.equal(fitted.ema.critic.weight, fitted.model.critic.weight)
     assert not fitted.ema.training and not fitted.model.training
-    assert fit(game(), batches, steps=1).ema is not None
+    assert fit(game(), batches, steps=1, clip=1.0).ema is not None
 
 
 def test_a_hook_that_draws_samples_changes_nothing():
@@ -160,7 +160,7 @@ def test_a_hook_that_draws_samples_changes_nothing():
             modes.append(self.training)
             return super().loss(batch, step)
 
-    fit(Watched(), batches, steps=3, on_step=look)
+    fit(Watched(), batches, steps=3, on_step=look, clip=1.0)
     assert modes == [True] * 3
     looked, plain = train_game(None, 4, on_step=look), train_game(None, 4)
     assert losses_of(looked.history, "net/loss") == losses_of(plain.history, "net/loss")
@@ -172,13 +172,13 @@ def test_noise_follows_the_seed_and_the_caller_keeps_its_own():
     torch.manual_seed(3)
     model = Game()  # drawn from the caller's generator
     torch.manual_seed(3)
-    first = fit(model, batches, steps=2, log_every=1).history
+    first = fit(model, batches, steps=2, log_every=1, clip=1.0).history
     assert torch.equal(torch.randn(2), expected), "fit disturbed the caller's generator"
     losses = {
-        seed: fit(game(), batches, steps=2, log_every=1, seed=seed).history[1]["net/loss"]
+        seed: fit(game(), batches, steps=2, log_every=1, seed=seed, clip=1.0).history[1]["net/loss"]
         for seed in (0, 1)
     }
-    again = fit(game(), batches, steps=2, log_every=1, seed=0).history[1]["net/loss"]
+    again = fit(game(), batches, steps=2, log_every=1, seed=0, clip=1.0).history[1]["net/loss"]
     assert losses[0] == again != losses[1] and len(first) == 2
 
 
@@ -191,7 +191,7 @@ def test_every_step_and_every_run_has_noise_of_its_own():
             return super().loss(batch, step)
 
     for seed in (0, 1, 0):
-        fit(Noisy(), batches, steps=5, seed=seed)
+        fit(Noisy(), batches, steps=5, seed=seed, clip=1.0)
     assert len(set(noise)) == 10 and noise[:5] == noise[10:]
 
 
@@ -212,8 +212,8 @@ def test_bf16_computes_in_bf16_and_keeps_float32_weights():
             kinds.add(self.net(batch["x"]).dtype)
             return super().loss(batch, step)
 
-    fitted = fit(Typed(), batches, steps=20, precision="bf16", log_every=1)
-    full = fit(Regression(), batches, steps=20, log_every=1)
+    fitted = fit(Typed(), batches, steps=20, precision="bf16", log_every=1, clip=1.0)
+    full = fit(Regression(), batches, steps=20, log_every=1, clip=1.0)
     assert kinds == {torch.bfloat16}
     assert {p.dtype for p in fitted.model.parameters()} == {torch.float32}
     assert fitted.history[-1]["loss"] == pytest.approx(full.history[-1]["loss"], rel=0.05)
@@ -222,8 +222,8 @@ def test_bf16_computes_in_bf16_and_keeps_float32_weights():
 
 @pytest.mark.slow
 def test_compiled_equals_eager():
-    eager = fit(Regression(), batches, steps=3, log_every=1)
-    compiled = fit(Regression(), batches, steps=3, log_every=1, compile=True)
+    eager = fit(Regression(), batches, steps=3, log_every=1, clip=1.0)
+    compiled = fit(Regression(), batches, steps=3, log_every=1, compile=True, clip=1.0)
     assert losses_of(compiled.history) == pytest.approx(losses_of(eager.history), rel=1e-5)
     assert list(eager.model.state_dict()) == list(compiled.model.state_dict())
 
@@ -241,7 +241,7 @@ def test_two_processes_equal_one(tmp_path, kind):
     if kind == "game":  # each process has noise of its own: the players can play, and half the rows
         assert meta["step"] == 6 and tensors["model.seen"] == 6 * 4
         return
-    one = fit(Regression(), batches, steps=6, lr=1e-2, ema=0.9, log_every=1)
+    one = fit(Regression(), batches, steps=6, lr=1e-2, ema=0.9, log_every=1, clip=1.0)
     for name, value in one.model.state_dict().items():
         torch.testing.assert_close(tensors[f"model.{name}"], value, rtol=1e-5, atol=1e-6)
     assert losses_of(meta["history"]) == pytest.approx(losses_of(one.history), rel=1e-5)
@@ -297,7 +297,7 @@ def test_the_launcher_starts_two_processes_of_a_recipe(tmp_path, start):
 def test_sharding_needs_processes_and_one_player(monkeypatch):
     monkeypatch.setenv("ACCELERATE_USE_FSDP", "true")
     with pytest.raises(ValueError, match="sharded training needs two processes or more"):
-        fit(Regression(), batches, steps=1)
+        fit(Regression(), batches, steps=1, clip=1.0)
 
 
 # --- crashes ------------------------------------------------------------------------------------
@@ -395,12 +395,12 @@ def test_not_a_number_stops_and_keeps_the_last_good_checkpoint(tmp_path):
 
     out = tmp_path / "run.safetensors"
     with pytest.raises(FloatingPointError, match=r"loss is nan at step 7; the last good .*run"):
-        fit(Breaks(), batches, steps=20, log_every=1, save_every=3, out=out)
+        fit(Breaks(), batches, steps=20, log_every=1, save_every=3, out=out, clip=1.0)
     tensors, meta = load_checkpoint(out)
     assert meta["step"] == 6 and all(t.isfinite().all() for t in tensors.values())
     # Seen late, because only every 100th step is logged: the weights are checked before a save.
     with pytest.raises(FloatingPointError, match="a weight is not finite after 9 steps"):
-        fit(Breaks(), batches, steps=20, log_every=100, save_every=3, out=out)
+        fit(Breaks(), batches, steps=20, log_every=100, save_every=3, out=out, clip=1.0)
     assert load_checkpoint(out)[1]["step"] == 6
 
 
@@ -446,11 +446,11 @@ def test_resume_refuses_another_run(tmp_path, change, message):
 
 def test_resume_refuses_another_model(tmp_path):
     out = tmp_path / "run.safetensors"
-    fit(Regression(), batches, steps=2, out=out)
+    fit(Regression(), batches, steps=2, out=out, clip=1.0)
     other = nn.Linear(4, 1)
     other.loss = lambda batch, step: (other(batch["x"]).mean(), {})
     with pytest.raises(ValueError, match=r"another model or preset: bias is absent there"):
-        fit(other, batches, steps=2, out=out, resume=True)
+        fit(other, batches, steps=2, out=out, resume=True, clip=1.0)
 
 
 # --- bad input ----------------------------------------------------------------------------------
@@ -475,28 +475,32 @@ def test_resume_refuses_another_model(tmp_path):
 )
 def test_bad_arguments(options, message):
     with pytest.raises(ValueError, match=message):
-        fit(Regression(), batches, **{"steps": 2, **options})
+        fit(Regression(), batches, **{"steps": 2, "clip": 1.0, **options})
 
 
 def test_bad_models_and_batches():
     with pytest.raises(ValueError, match="Linear has neither loss"):
-        fit(nn.Linear(2, 2), batches, steps=1)
+        fit(nn.Linear(2, 2), batches, steps=1, clip=1.0)
     with pytest.raises(ValueError, match="'Regression' has nothing to train"):
-        fit(Regression().requires_grad_(False), batches, steps=1)
+        fit(Regression().requires_grad_(False), batches, steps=1, clip=1.0)
     model = Regression()
     shared = list(model.parameters())
     model.players = lambda: [Player("a", shared, model.loss), Player("b", shared, model.loss)]
     with pytest.raises(ValueError, match="player 'b' shares parameters"):
-        fit(model, batches, steps=1)
+        fit(model, batches, steps=1, clip=1.0)
     ragged = {"x": torch.zeros(4, 4), "y": torch.zeros(3, 1)}
     with pytest.raises(ValueError, match=r"equal numbers of rows.*'x': 4, 'y': 3"):
-        fit(Regression(), lambda step: ragged, steps=1)
+        fit(Regression(), lambda step: ragged, steps=1, clip=1.0)
     with pytest.raises(ValueError, match="equal numbers of rows"):
-        fit(Regression(), lambda step: {}, steps=1)
+        fit(Regression(), lambda step: {}, steps=1, clip=1.0)
 
 
-def test_prints_nothing_into_a_pipe(capfd):
-    fit(Regression(), batches, steps=3)
+def test_says_where_it_is_in_a_pipe_unless_told_not_to(capfd):
+    fit(Regression(), batches, steps=21, log_every=1, clip=1.0)
+    out, err = capfd.readouterr()
+    words = [line.split()[:2] for line in err.splitlines()]
+    assert out == "" and words == [["step", "10/21"], ["step", "20/21"], ["step", "21/21"]]
+    fit(Regression(), batches, steps=21, clip=1.0, progress=False)
     assert capfd.readouterr() == ("", "")
 
 

@@ -11,6 +11,8 @@ import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from gentok.nn.gather import once_a_step
+
 
 def nearest_code(z: Tensor, codebook: Tensor) -> Tensor:
     """Index of the closest row of ``codebook`` for each row of ``z``: (M, D), (K, D) -> (M,) int64.
@@ -103,6 +105,7 @@ class VectorQuantizer(nn.Module):
                 )
         return F.embedding(codes, self.codebook)
 
+    @once_a_step
     @torch.no_grad()
     def _update(self, z: Tensor, codes: Tensor) -> None:
         size = self.codebook_size

@@ -2,6 +2,18 @@
 
 from gentok.training.checkpoint import load_checkpoint, load_model, save
 from gentok.training.loop import Fit, fit
+from gentok.training.parameter_groups import ParameterGroup, decay_groups
+from gentok.training.schedules import Schedule
 from gentok.training.stages import stage
 
-__all__ = ["Fit", "fit", "load_checkpoint", "load_model", "save", "stage"]
+__all__ = [
+    "Fit",
+    "ParameterGroup",
+    "Schedule",
+    "decay_groups",
+    "fit",
+    "load_checkpoint",
+    "load_model",
+    "save",
+    "stage",
+]

@@ -7,10 +7,9 @@ losses, bit for bit on the same machine.
 """
 
 import copy
-import math
 import os
-from collections.abc import Callable
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -21,14 +20,26 @@ from accelerate.state import AcceleratorState
 from accelerate.utils import DistributedDataParallelKwargs, DistributedType
 from torch import Tensor, nn
 
+from gentok.nn.ghost_norm import GhostBatchNorm2d
 from gentok.nn.player import Player
 from gentok.training import shard
 from gentok.training.checkpoint import load_checkpoint, load_model, save
+from gentok.training.parameter_groups import ParameterGroup, check_groups, decay_groups, set_rate
 from gentok.training.run import Run, alone, forked_rng
+from gentok.training.schedules import Schedule, check_schedule, schedule_factor
 
-__all__ = ["Fit", "fit", "load_checkpoint", "load_model", "save", "schedule_factor"]
+__all__ = [
+    "Fit",
+    "ParameterGroup",
+    "Schedule",
+    "decay_groups",
+    "fit",
+    "load_checkpoint",
+    "load_model",
+    "save",
+    "schedule_factor",
+]
 
-SCHEDULES = ("constant", "cosine", "linear", "wsd")
 PRECISIONS = ("no", "bf16")
 
 
@@ -42,7 +53,8 @@ class Fit:
         ema: a copy with the averaged weights, or ``model`` itself if no average was asked for.
         history: a row every ``log_every`` steps: ``step`` (from 0), ``seconds`` since the start,
             ``lr``, ``loss`` and the loss's named parts; with several players each of these names
-            stands behind the player's (``generator/loss``). ``pandas.DataFrame(history)`` plots.
+            stands behind the player's (``generator/loss``). A row of a step that was evaluated has
+            the columns of ``evaluate`` behind ``eval/``, too. ``pandas.DataFrame(history)`` plots.
         seconds: training time, earlier runs of a resumed training included.
     """
 
@@ -60,10 +72,13 @@ def fit(
     lr: float = 1e-3,
     betas: tuple[float, float] = (0.9, 0.999),
     weight_decay: float = 0.0,
+    groups: list[ParameterGroup] | None = None,
     warmup: int = 0,
-    schedule: Literal["constant", "cosine", "linear", "wsd"] = "constant",
-    clip: float | None = 1.0,
-    ema: float | None = None,
+    schedule: Literal["constant", "cosine", "linear", "wsd"]
+    | Schedule
+    | Callable[[int], float] = "constant",
+    clip: float | None = None,
+    ema: float | Callable[[int], float] | None = None,
     accumulate: int = 1,
     precision: Literal["no", "bf16"] = "no",
     compile: bool = False,
@@ -74,12 +89,16 @@ def fit(
     log_every: int = 10,
     progress: bool = True,
     on_step: Callable[[int, nn.Module], None] | None = None,
+    evaluate: Callable[[int, nn.Module], dict[str, float]] | None = None,
+    evaluate_every: int | None = None,
 ) -> Fit:
     """Train a model with AdamW; the model says what its loss is.
 
     The model has ``loss(batch, step)``, or ``players()`` if it plays an adversarial game; players
-    move in turn, each with its own optimiser. Training runs where the model stands
-    (``model.to("cuda")``); under ``accelerate launch`` each process takes its own such device.
+    move in turn, each with its own optimiser. A model whose loss looks at the average of its own
+    weights has ``set_teacher(average)``: it receives the average, in eval mode, before the first
+    step, and None at the end. Training runs where the model stands (``model.to("cuda")``); under
+    ``accelerate launch`` each process takes its own such device.
 
     Args:
         model: what to train; parameters with ``requires_grad=False`` stay as they are.
@@ -87,15 +106,21 @@ def fit(
             lists) of equal length; the same step must always give the same batch. Each process
             takes its share of the rows.
         steps: optimiser steps of each player, earlier runs of a resumed training included.
-        lr: peak learning rate; ``betas`` and ``weight_decay`` are AdamW's, for all parameters.
+        lr: peak learning rate; ``betas`` and ``weight_decay`` are AdamW's.
+        groups: parameters with a weight decay or a learning rate of their own, such as
+            `decay_groups` makes; those in no group follow ``lr`` and ``weight_decay``.
         warmup: steps over which the learning rate rises from ``lr / warmup`` to ``lr``.
         schedule: what follows: ``"constant"``, or down towards 0 by ``"cosine"`` or ``"linear"``,
-            or ``"wsd"``: constant, then linearly down over the last fifth of the steps.
-        clip: largest gradient norm of a player, or None.
+            or ``"wsd"``: constant, then linearly down over the last fifth of the steps. A
+            `Schedule` has a floor, a start and an end; a function gives the fraction of ``lr`` at
+            a step, its own warm-up included.
+        clip: largest gradient norm of a player; None does not clip.
         ema: decay of an exponential average of the weights, in (0, 1), or None. It is
-            min(ema, (1 + step) / (10 + step)), so that a short run forgets its random start.
+            min(ema, (1 + step) / (10 + step)), so that a short run forgets its random start. A
+            function of the step gives the decay itself.
         accumulate: micro-batches that a process cuts its share into, to save memory. The gradient
-            is that of the whole batch if the loss is a mean over rows.
+            is that of the whole batch if the loss is a mean over rows, and state that layers move
+            in training moves once a step, by all rows (see `gentok.nn.gather`).
         precision: ``"bf16"`` computes in bfloat16 where that is safe (slow on most CPUs).
         compile: use ``torch.compile``.
         seed: makes the noise of all steps; the batches have a seed of their own.
@@ -105,10 +130,15 @@ def fit(
         log_every: steps between rows of the history.
         progress: show a progress bar in a terminal or a notebook.
         on_step: called with (step, model) after each step.
+        evaluate: measures something every ``evaluate_every`` steps and after the last; called with
+            the step and the averaged model (the model itself if there is no average), in eval mode
+            and without gradient. Noise that it draws does not change the training.
+        evaluate_every: steps between evaluations.
 
     Raises:
         ValueError: if an argument is out of its range, the rows do not divide among the processes
-            and micro-batches, or ``out`` holds another model or a run with other settings.
+            and micro-batches, ``out`` holds another model or a run with other settings, or
+            ``accumulate`` is above 1 and a layer cannot give the whole batch's result.
         FloatingPointError: if a loss or a weight is no longer finite; the last checkpoint is good.
         OSError: if a checkpoint cannot be written; the one before it is intact.
         KeyboardInterrupt: on Ctrl-C, after the step is complete and saved if ``out`` is given.
@@ -116,15 +146,21 @@ def fit(
     settings = {
         "steps": steps, "lr": lr, "betas": list(betas), "weight_decay": weight_decay,
         "warmup": warmup, "schedule": schedule, "clip": clip, "ema": ema,
-        "accumulate": accumulate, "precision": precision, "seed": seed,
+        "accumulate": accumulate, "precision": precision, "seed": seed, "groups": groups,
     }  # fmt: skip
-    _check(settings, log_every, save_every, resume, out)
+    intervals = {"log_every": log_every, "save_every": save_every, "evaluate_every": evaluate_every}
+    _check(settings, intervals, resume, out)
+    if (evaluate is None) != (evaluate_every is None):
+        raise ValueError("evaluate and evaluate_every go together: what to measure, and how often")
+    check_groups(model, groups or [])
     players = _players(model)
     accelerator = _accelerator(model, precision)
     turns = _Turns(model.train(), players)
     if compile:
         turns.compile()
-    average = model if ema is None else copy.deepcopy(model).requires_grad_(False)
+    if accumulate > 1:
+        _check_parts(model)
+    average = model if ema is None else _average(model)
     if shard.wanted():
         players = turns.players = _shard(turns, average, precision)
     else:
@@ -133,7 +169,12 @@ def fit(
     start = run.resume() if resume else 0
     save_every = save_every or max(1, steps // 10)
 
-    with forked_rng(accelerator), run.interruptible() as stop, run.bar(start, progress):
+    with (
+        forked_rng(accelerator),
+        run.interruptible() as stop,
+        run.bar(start, progress, log_every),
+        _taught(model, average),
+    ):
         # [core loop]
         for step in range(start, steps):
             _seed_noise(seed, step, accelerator.process_index)
@@ -141,13 +182,14 @@ def fit(
             micro_batches = run.share(batches(step))
             for turn, player in enumerate(players):
                 optimizer = run.optimizers[turn]
-                for group in optimizer.param_groups:
-                    group["lr"] = rate
-                with alone(player, players):  # the other players' parameters hold still
+                set_rate(optimizer, rate)
+                # The other players' parameters hold still; what layers move of themselves moves
+                # once, by the rows of all micro-batches.
+                with alone(player, players), run.one_step():
                     for i, batch in enumerate(micro_batches):
                         # Processes average their gradients once, with the last micro-batch.
-                        last = i == len(micro_batches) - 1
-                        with nullcontext() if last else accelerator.no_sync(turns):
+                        final = i == len(micro_batches) - 1
+                        with nullcontext() if final else accelerator.no_sync(turns):
                             loss, parts = turns(batch, step, turn)
                             accelerator.backward(loss / len(micro_batches))
                         run.note(player, loss, parts)
@@ -156,33 +198,20 @@ def fit(
                 optimizer.step()
                 optimizer.zero_grad()
             run.average(step)
-            if step % log_every == 0 or step == steps - 1:
-                run.log(step, rate)
+            last = step == steps - 1
+            due = evaluate is not None and (last or (step + 1) % evaluate_every == 0)
+            measured = run.evaluate(step, evaluate) if due else {}
+            if step % log_every == 0 or last or due:
+                run.log(step, rate, measured)
             if on_step is not None:
                 on_step(step, model)
                 model.train()  # the hook may have drawn samples in eval mode
-            if (step + 1) % save_every == 0 or step == steps - 1 or stop.is_set():
+            if (step + 1) % save_every == 0 or last or stop.is_set():
                 run.save(step + 1)
             if stop.is_set():
                 raise KeyboardInterrupt(f"stopped after {step + 1} of {steps} steps; saved {out}")
         # [end]
     return Fit(model.eval(), run.ema.eval(), run.history, run.seconds)
-
-
-def schedule_factor(step: int, steps: int, warmup: int, schedule: str) -> float:
-    """The learning rate of a step as a fraction of its peak, in (0, 1].
-
-    A closed form of the step, so that a resumed run needs no scheduler state.
-    """
-    if step < warmup:
-        return (step + 1) / warmup
-    done = (step - warmup) / (steps - warmup)  # [0, 1)
-    return {
-        "constant": 1.0,
-        "cosine": 0.5 * (1 + math.cos(math.pi * done)),
-        "linear": 1 - done,
-        "wsd": min(1.0, 5 * (1 - step / steps)),
-    }[schedule]
 
 
 class _Turns(nn.Module):
@@ -218,6 +247,42 @@ def _players(model: nn.Module) -> list[Player]:
             raise ValueError(f"model: player {player.name or type(model).__name__!r} {fault}")
         taken |= ids
     return players
+
+
+def _average(model: nn.Module) -> nn.Module:
+    """A copy for the moving average, in eval mode and without gradients."""
+    average = copy.deepcopy(model).requires_grad_(False)
+    for module in average.modules():  # by hand: a model's own `train` may change its weights
+        module.training = False
+    return average
+
+
+@contextmanager
+def _taught(model: nn.Module, average: nn.Module) -> Iterator[None]:
+    """Hand the average to a model that learns from it, while the block runs."""
+    if average is model or not hasattr(model, "set_teacher"):
+        yield
+        return
+    if shard.wanted():
+        name = type(model).__name__
+        raise ValueError(f"sharded training cannot hand {name} its average (set_teacher)")
+    model.set_teacher(average)
+    try:
+        yield
+    finally:
+        model.set_teacher(None)
+
+
+def _check_parts(model: nn.Module) -> None:
+    """Refuse layers that mix the rows of a batch, so that its parts cannot give its result."""
+    for name, module in model.named_modules():
+        mixes = isinstance(module, nn.modules.batchnorm._BatchNorm)
+        if mixes and module.training and not isinstance(module, GhostBatchNorm2d):
+            raise ValueError(
+                f"accumulate: {name} ({type(module).__name__}) normalises by the statistics of its "
+                "batch, and parts of a batch have others; use accumulate=1, or GhostBatchNorm2d "
+                "where statistics of the parts are wanted"
+            )
 
 
 def _shard(turns: _Turns, average: nn.Module, precision: str) -> list[Player]:
@@ -263,8 +328,7 @@ def _seed_noise(seed: int, step: int, process: int) -> None:
 
 def _check(
     settings: dict[str, Any],
-    log_every: int,
-    save_every: int | None,
+    intervals: dict[str, int | None],
     resume: bool,
     out: str | os.PathLike | None,
 ) -> None:
@@ -273,17 +337,17 @@ def _check(
     for name, bound in least.items():
         if settings[name] < bound:
             raise ValueError(f"{name} must be at least {bound}, got {settings[name]}")
-    for name, value in (("log_every", log_every), ("save_every", save_every)):
+    for name, value in intervals.items():
         if value is not None and value < 1:
             raise ValueError(f"{name} must be at least 1, got {value}")
     if not settings["lr"] > 0:
         raise ValueError(f"lr must be above 0, got {settings['lr']}")
-    if settings["clip"] is not None and not settings["clip"] > 0:
-        raise ValueError(f"clip must be above 0 or None, got {settings['clip']}")
-    if settings["ema"] is not None and not 0 < settings["ema"] < 1:
-        raise ValueError(f"ema must lie between 0 and 1, or be None; got {settings['ema']}")
-    if settings["schedule"] not in SCHEDULES:
-        raise ValueError(f"unknown schedule {settings['schedule']!r}; accepted: {SCHEDULES}")
+    clip, ema = settings["clip"], settings["ema"]
+    if clip is not None and not clip > 0:
+        raise ValueError(f"clip must be above 0 or None, got {clip}")
+    if not (ema is None or callable(ema)) and not 0 < ema < 1:
+        raise ValueError(f"ema must lie between 0 and 1, or be None; got {ema}")
+    check_schedule(settings["schedule"], settings["steps"], settings["warmup"])
     if settings["precision"] not in PRECISIONS:
         raise ValueError(f"unknown precision {settings['precision']!r}; accepted: {PRECISIONS}")
     if resume and out is None:

@@ -1,11 +1,11 @@
-"""One progress bar for training, in a terminal or in a notebook, and silence everywhere else.
+"""How training shows where it is: a bar in a notebook or a terminal, now and then a line in a file.
 
-In a notebook the bar is one output that is replaced while training runs. What stays in the saved
-notebook names no time, so running it again with the same seed saves the same bytes.
+The bars are `tqdm`'s in a notebook and `rich`'s in a terminal. A notebook that is stored does not
+keep its bars (`gentok.pairs.tidy_outputs`), so running it again saves the same bytes.
 """
 
 import sys
-import time
+import warnings
 from typing import Protocol
 
 from rich.console import Console
@@ -23,13 +23,30 @@ class Bar(Protocol):
 
 
 class Silent:
-    """No bar: the output is a file or a pipe, or the caller wants none."""
+    """No bar: the caller wants none, or another process shows it."""
 
     def update(self, done: int, note: str) -> None:
         """Show nothing."""
 
     def close(self) -> None:
         """Show nothing."""
+
+
+class Lines:
+    """A plain line on standard error now and then, for a log file or a pipe."""
+
+    def __init__(self, start: int, total: int, every: int):
+        self.total, self.every = total, every
+        self.printed = start
+
+    def update(self, done: int, note: str) -> None:
+        """Print a line if ``every`` steps have passed since the last one, or the run is over."""
+        if done - self.printed >= self.every or done == self.total > self.printed:
+            self.printed = done
+            print(f"step {done}/{self.total}  {note}".rstrip(), file=sys.stderr, flush=True)
+
+    def close(self) -> None:
+        """Nothing to leave: every line stands."""
 
 
 class TerminalBar:
@@ -57,50 +74,40 @@ class TerminalBar:
 
 
 class NotebookBar:
-    """A single line of text in a notebook, replaced at most four times a second."""
-
-    width = 30  # characters
+    """A tqdm bar: a widget where `ipywidgets` is installed, else a line that is written over."""
 
     def __init__(self, start: int, total: int):
-        from IPython.display import display
+        with warnings.catch_warnings():
+            # Without ipywidgets tqdm warns once and takes its text bar, which serves as well.
+            warnings.simplefilter("ignore")
+            from tqdm.auto import tqdm
 
-        self.start, self.total, self.began, self.shown = start, total, time.monotonic(), 0.0
-        self.last = (start, "")
-        self.handle = display({"text/plain": self._line(start, "")}, raw=True, display_id=True)
+            self.bar = tqdm(desc="train", initial=start, total=total, dynamic_ncols=True)
 
     def update(self, done: int, note: str) -> None:
-        """Replace the line, unless the last replacement is less than 0.25 s old."""
-        self.last = (done, note)
-        now = time.monotonic()
-        if now - self.shown > 0.25:
-            self.shown = now
-            left = (now - self.began) / max(done - self.start, 1) * (self.total - done)
-            line = f"{self._line(done, note)}, {left:.0f} s left"
-            self.handle.update({"text/plain": line}, raw=True)
+        """Move the bar."""
+        self.bar.set_postfix_str(note, refresh=False)
+        self.bar.update(done - self.bar.n)
 
     def close(self) -> None:
-        """Leave the last state, without a time."""
-        self.handle.update({"text/plain": self._line(*self.last)}, raw=True)
-
-    def _line(self, done: int, note: str) -> str:
-        full = self.width * done // max(self.total, 1)
-        line = f"train {'█' * full}{'░' * (self.width - full)} {done}/{self.total}"
-        return f"{line}  {note}" if note else line
+        """Leave the last state."""
+        self.bar.close()
 
 
-def progress_bar(start: int, total: int, wanted: bool) -> Bar:
-    """Choose the bar that suits where standard error goes.
+def progress_bar(start: int, total: int, wanted: bool, every: int) -> Bar:
+    """Choose what suits where standard error goes.
 
     Args:
         start: steps that were done before, in an earlier run.
         total: steps in all.
-        wanted: False for no bar at all.
+        wanted: False for nothing at all.
+        every: least steps between two lines, where standard error is a file or a pipe.
     """
     if not wanted:
         return Silent()
     if _in_notebook():
         return NotebookBar(start, total)
-    return TerminalBar(start, total) if sys.stderr.isatty() else Silent()
+    return TerminalBar(start, total) if sys.stderr.isatty() else Lines(start, total, every)
 
 
 def _in_notebook() -> bool:

@@ -1,6 +1,6 @@
 """The state of a training run: optimisers, weight average, history and its checkpoint.
 
-`gentok.training.fit` holds the loop; this file holds what the loop keeps between steps.
+`gentok.training.loop.fit` holds the loop; this file holds what the loop keeps between steps.
 """
 
 import json
@@ -10,7 +10,7 @@ import platform
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -18,11 +18,15 @@ from typing import Any
 import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
+from torch.nn.utils.parametrizations import _SpectralNorm
 
 import gentok
+from gentok.nn.gather import moves_once, whole_step
 from gentok.nn.player import Player
 from gentok.training.checkpoint import config_of, load_checkpoint, load_weights, save
+from gentok.training.parameter_groups import ParameterGroup, optimiser_groups
 from gentok.training.progress import Silent, progress_bar
+from gentok.training.schedules import described, knows_length
 from gentok.training.shard import slice_like, whole
 
 MOMENTS = ("step", "exp_avg", "exp_avg_sq")  # what AdamW remembers of a parameter
@@ -51,6 +55,7 @@ class Run:
     ):
         self.accelerator, self.model, self.players = accelerator, model, players
         self.settings = settings
+        self.recorded = {name: _recorded(value) for name, value in settings.items()}
         self.out = None if out is None else Path(out)
         self.optimizers = [self._adamw(player) for player in players]
         self.ema = average
@@ -96,7 +101,7 @@ class Run:
     def average(self, step: int) -> None:
         """Move the weight average towards the weights; copy what is no weight."""
         if self.ema is not self.model:
-            decay = min(self.settings["ema"], (1 + step) / (10 + step))
+            decay = self._decay(step)
             with torch.no_grad():
                 torch._foreach_lerp_(
                     list(self.ema.parameters()), list(self.model.parameters()), 1 - decay
@@ -104,8 +109,16 @@ class Run:
                 for mean, value in zip(self.ema.buffers(), self.model.buffers(), strict=True):
                     mean.copy_(value)
 
-    def log(self, step: int, rate: float) -> None:
-        """Add a row to the history, averaged over processes.
+    def evaluate(
+        self, step: int, measure: Callable[[int, nn.Module], dict[str, float]]
+    ) -> dict[str, float]:
+        """Measure the averaged model, leaving no trace in the training: columns of the history."""
+        with looking(self.ema), forked_rng(self.accelerator):
+            values = measure(step, self.ema)
+        return {f"eval/{name}": float(value) for name, value in values.items()}
+
+    def log(self, step: int, rate: float, measured: dict[str, float]) -> None:
+        """Add a row to the history: the losses, averaged over processes, and what was measured.
 
         Raises:
             FloatingPointError: if a loss is not finite.
@@ -117,7 +130,7 @@ class Run:
         for name, value in losses.items():
             if not math.isfinite(value):
                 raise FloatingPointError(f"{name} is {value} at step {step}{self._kept()}")
-        self.history.append({"step": step, "seconds": self.seconds, "lr": rate, **row})
+        self.history.append({"step": step, "seconds": self.seconds, "lr": rate, **row, **measured})
         self._bar.update(step + 1, "  ".join(f"{k} {v:.4g}" for k, v in losses.items()))
 
     def save(self, done: int) -> None:
@@ -164,10 +177,32 @@ class Run:
         return meta["step"]
 
     @contextmanager
-    def bar(self, start: int, wanted: bool) -> Iterator[None]:
+    def one_step(self) -> Iterator[None]:
+        """State that layers move in training moves once in the block, by all micro-batches' rows.
+
+        Raises:
+            ValueError: if a layer moves a buffer with every micro-batch all the same.
+        """
+        if self.settings["accumulate"] == 1:
+            yield
+            return
+        with whole_step():
+            # Across processes buffers are also copied from the first one; not to be told apart.
+            watched = self._undeclared_state() if self.accelerator.num_processes == 1 else {}
+            before = {name: tensor._version for name, tensor in watched.items()}
+            yield
+            for name, tensor in watched.items():
+                if tensor._version != before[name]:
+                    raise ValueError(
+                        f"accumulate: {name} moves with every micro-batch; mark the method that "
+                        "moves it with gentok.nn.gather.once_a_step, or use accumulate=1"
+                    )
+
+    @contextmanager
+    def bar(self, start: int, wanted: bool, log_every: int) -> Iterator[None]:
         """Show progress while the block runs, on the main process only."""
         wanted = wanted and self.accelerator.is_main_process
-        self._bar = progress_bar(start, self.settings["steps"], wanted)
+        self._bar = progress_bar(start, self.settings["steps"], wanted, 10 * log_every)
         try:
             yield
         finally:
@@ -198,13 +233,35 @@ class Run:
 
     def _adamw(self, player: Player) -> torch.optim.AdamW:
         device = self.accelerator.device.type
+        names = {id(p): name for name, p in self.model.named_parameters()}
+        decay, groups = self.settings["weight_decay"], self.settings["groups"] or []
         return torch.optim.AdamW(
-            player.parameters,
+            optimiser_groups(player.parameters, names, groups, decay),
             lr=self.settings["lr"],
             betas=tuple(self.settings["betas"]),
-            weight_decay=self.settings["weight_decay"],
             fused=device in ("cpu", "cuda", "mps", "xpu"),
         )
+
+    def _decay(self, step: int) -> float:
+        """Share of its past that the average keeps at a step."""
+        ema = self.settings["ema"]
+        if not callable(ema):
+            return min(ema, (1 + step) / (10 + step))
+        if not 0 <= (decay := float(ema(step))) <= 1:
+            raise ValueError(f"ema gave the decay {decay} at step {step}; accepted: 0 to 1")
+        return decay
+
+    def _undeclared_state(self) -> dict[str, Tensor]:
+        """Buffers of modules that do not say when they move them.
+
+        Spectral norm is left out: its vectors follow the weights and not the rows.
+        """
+        return {
+            f"{path}.{name}" if path else name: buffer
+            for path, module in self.model.named_modules()
+            if not moves_once(module) and not isinstance(module, _SpectralNorm)
+            for name, buffer in module.named_buffers(recurse=False)
+        }
 
     @staticmethod
     def _moment(stored: Tensor, parameter: nn.Parameter) -> Tensor:
@@ -239,7 +296,7 @@ class Run:
             "history": self.history,
             "model": f"{type(self.model).__module__}.{type(self.model).__qualname__}",
             "config": config_of(self.model),
-            "settings": self.settings,
+            "settings": self.recorded,
             "processes": self.accelerator.num_processes,
             "versions": {
                 "gentok": gentok.__version__,
@@ -252,10 +309,11 @@ class Run:
         """Refuse to continue a run under settings that would make it another run."""
         config = config_of(self.model)
         pairs = [("config", meta["config"], config and _as_json(config))]
-        pairs += [(name, meta["settings"].get(name), self.settings[name]) for name in self.settings]
+        pairs += [(name, meta["settings"].get(name), self.recorded[name]) for name in self.recorded]
+        extensible = not knows_length(self.settings["schedule"])
         for name, there, here in pairs:
-            # A run of constant rate is the same run when it goes on for longer.
-            longer = name == "steps" and self.settings["schedule"] == "constant" and here >= there
+            # Where no step's rate depends on the length, a longer run is the same run.
+            longer = name == "steps" and extensible and here >= there
             if there != here and not longer:
                 raise ValueError(f"cannot resume {source}: {name} was {there}, now it is {here}")
 
@@ -279,6 +337,23 @@ def alone(player: Player, players: list[Player]) -> Iterator[None]:
 
 
 @contextmanager
+def looking(model: nn.Module) -> Iterator[None]:
+    """Eval mode and no gradients while the block runs.
+
+    The flags are set one by one: a model's own ``train`` may do more, such as scale its weights.
+    """
+    modes = {module: module.training for module in model.modules()}
+    for module in modes:
+        module.training = False
+    try:
+        with torch.no_grad():
+            yield
+    finally:
+        for module, mode in modes.items():
+            module.training = mode
+
+
+@contextmanager
 def forked_rng(accelerator: Accelerator) -> Iterator[None]:
     """Leave the caller's random generators as they were."""
     cuda = accelerator.device.type == "cuda"
@@ -289,3 +364,10 @@ def forked_rng(accelerator: Accelerator) -> Iterator[None]:
 def _as_json(value: Any) -> Any:
     """A value as it comes back from a checkpoint: tuples turned into lists."""
     return json.loads(json.dumps(value, default=str))
+
+
+def _recorded(value: Any) -> Any:
+    """A setting as the checkpoint records it."""
+    if isinstance(value, list):
+        return [_recorded(item) for item in value]
+    return value.summary() if isinstance(value, ParameterGroup) else described(value)

@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from gentok.nn.attention import merge_heads, split_heads
+from gentok.nn.ghost_norm import GhostBatchNorm2d
 
 PROJECTIONS = ("dw_bn", "linear")
 
@@ -19,13 +20,14 @@ PROJECTIONS = ("dw_bn", "linear")
 class DepthwiseProjection(nn.Module):
     """Depth-wise 3x3 convolution without bias, then batch norm: each channel looks around itself.
 
-    On odd grids a stride of 2 rounds up: 7 -> 4.
+    On odd grids a stride of 2 rounds up: 7 -> 4. A batch in parts is normalised part by part, as in
+    the authors' training, where each GPU saw its own share.
     """
 
     def __init__(self, dim: int, stride: int):
         super().__init__()
         self.conv = nn.Conv2d(dim, dim, 3, stride, padding=1, groups=dim, bias=False)
-        self.norm = nn.BatchNorm2d(dim)
+        self.norm = GhostBatchNorm2d(dim)
 
     def forward(self, grid: Tensor, size: tuple[int, int]) -> Tensor:
         """Tokens (B, H W, C) -> (B, ceil(H/stride) ceil(W/stride), C)."""

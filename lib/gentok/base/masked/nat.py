@@ -173,16 +173,12 @@ class MaskedTokenModel(nn.Module):
         features = self.embed(codes, label, groups, None if previous is None else previous.features)
         return self.head(self.norm(features), self.embedding.word.weight), State(features, mask)
 
-    def loss(
-        self, batch: dict, step: int = 0, teacher: "MaskedTokenModel | None" = None
-    ) -> tuple[Tensor, dict[str, Tensor]]:
+    def loss(self, batch: dict, step: int = 0) -> tuple[Tensor, dict[str, Tensor]]:
         """Cross-entropy on the masked tokens of a random corruption.
 
         Args:
             batch: ``{"codes": (B, N) int64, "label": (B,) int64}``.
             step: training step; this loss does not depend on it.
-            teacher: the network that plays the earlier step where the model reuses one; the model
-                itself if None.
 
         Raises:
             ValueError: if the batch does not fit the configuration.
@@ -193,7 +189,7 @@ class MaskedTokenModel(nn.Module):
         dropped = torch.rand(label.shape, device=label.device) < config.label_drop[0]
         label = torch.where(dropped, config.num_classes, label)
         order = torch.rand(codes.shape, device=codes.device).argsort(-1)  # (B, N) random positions
-        groups, previous = self.earlier(codes, label, order, self.draw_num_masked(), teacher)
+        groups, previous = self.earlier(codes, label, order, self.draw_num_masked())
         features = self.embed(codes, label, groups, previous)
         # Only masked tokens count, so only they pass the head: (B, M, D) -> (B, M, K).
         chosen = self.norm(take(features, groups.masked))
@@ -204,12 +200,7 @@ class MaskedTokenModel(nn.Module):
         return total, {"accuracy": accuracy.detach()}
 
     def earlier(
-        self,
-        codes: Tensor,
-        label: Tensor,
-        order: Tensor,
-        num_masked: int,
-        teacher: "MaskedTokenModel | None",
+        self, codes: Tensor, label: Tensor, order: Tensor, num_masked: int
     ) -> tuple[Groups, Tensor | None]:
         """Which tokens are masked, and the features of a simulated earlier step (here: none)."""
         return Groups.from_order(order, num_masked), None

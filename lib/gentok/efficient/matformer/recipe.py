@@ -60,6 +60,7 @@ def train(
         weight_decay=0.1 if vision else 0.01,
         warmup=profile.pick(smoke=1, cpu=50, gpu=min(10_000 if vision else 2000, steps // 10)),
         schedule="cosine",
+        clip=1.0,
         seed=seed,
         out=out,
         resume=resume,

@@ -27,7 +27,7 @@ from gentok.latents.rae import small_mae
 from gentok.latents.rae.dit import RAEDiT, RAEDiTConfig
 from gentok.latents.rae.model import RAE, RAEConfig, build
 from gentok.latents.rae.small_mae import SmallMAEConfig
-from gentok.training.loop import fit, load_model
+from gentok.training.loop import Schedule, fit, load_model
 from gentok.training.profiles import Profile
 from gentok.training.stages import stage
 
@@ -68,8 +68,10 @@ def train(
         steps=steps,
         lr=2e-4 if large else 2e-3,
         betas=(0.9, 0.95),
-        schedule="cosine",  # published: down to a tenth, not to 0
+        # The public code falls from 2e-4 to 2e-5, for both players, and does not clip.
+        schedule=Schedule("cosine", floor=0.1) if large else "cosine",
         warmup=steps // 16,  # one epoch of 16
+        clip=None if large else 1.0,
         ema=0.9978,
         seed=seed,
         out=out,
@@ -103,6 +105,7 @@ def _with_small_encoder(
         weight_decay=0.05,
         schedule="cosine",
         warmup=profile.pick(smoke=1, cpu=40),
+        clip=1.0,
         seed=seed,
         out=stage(out, "mae"),
         resume=resume,
@@ -144,6 +147,8 @@ def _train_generator(
     steps = profile.pick(smoke=4, cpu=600, gpu=epochs * EPOCH // 1024 if large else 20_000)
     if name == "guide" and not large:
         steps = max(1, steps // 8)
+    # From 2e-4 to 2e-5 between epochs 40 and 800; the guide ends long before it would fall.
+    published = Schedule("linear", 0.1, start=40 * EPOCH // 1024, end=800 * EPOCH // 1024)
     device = next(tokenizer.parameters()).device
 
     def latents(step: int) -> dict[str, Tensor]:
@@ -160,7 +165,7 @@ def _train_generator(
         steps=steps,
         lr=2e-4 if large else 2e-3,
         betas=(0.9, 0.95),
-        schedule="linear",  # published: from epoch 40 of 800 on, down to a tenth
+        schedule=published if large else "linear",
         clip=1.0,
         ema=0.9995 if large else 0.995,
         seed=seed,

@@ -67,6 +67,7 @@ def train_codec(
         betas=(0.9, 0.99),
         warmup=min(20, steps - 1),
         schedule="cosine",
+        clip=1.0,
         seed=seed,
         out=out,
         resume=resume,

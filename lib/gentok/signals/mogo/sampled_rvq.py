@@ -15,6 +15,7 @@ import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor
 
+from gentok.nn.gather import once_a_step, waiting
 from gentok.nn.quantize import ResidualVQ, VectorQuantizer, nearest_code
 from gentok.process.masked import sample_categorical
 
@@ -55,13 +56,23 @@ class SampledQuantizer(VectorQuantizer):
 
     @torch.no_grad()
     def _start(self, flat: Tensor) -> None:
-        """At the first batch the codes become its first latents."""
+        """At the first batch the codes become its first latents.
+
+        Raises:
+            ValueError: if that batch comes in parts of fewer latents than there are codes.
+        """
+        if waiting() and len(flat) < self.codebook_size and not self.started:
+            raise ValueError(
+                f"a part of {len(flat)} latents cannot start {self.codebook_size} codes; "
+                "use a smaller accumulate"
+            )
         first = self._first(flat)
         # `where` and no `if`: a tensor's value need not be known, so cost can be counted on meta.
         self.codebook.copy_(torch.where(self.started, self.codebook, first))
         self.sums.copy_(torch.where(self.started, self.sums, first))
         self.started.fill_(True)
 
+    @once_a_step
     @torch.no_grad()
     def _update(self, z: Tensor, codes: Tensor) -> None:
         """Moving averages; codes with a count below the threshold are overwritten.

@@ -3,7 +3,6 @@
 from gentok.tokens.enat.model import (
     ENAT,
     PRESETS,
-    Averaged,
     Block,
     ENATConfig,
     PreviousProjection,
@@ -15,7 +14,6 @@ from gentok.tokens.enat.model import (
 __all__ = [
     "ENAT",
     "PRESETS",
-    "Averaged",
     "Block",
     "ENATConfig",
     "PreviousProjection",

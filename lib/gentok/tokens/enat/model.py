@@ -10,7 +10,6 @@ prev_embedder of 8 D^2 + 5 D parameters that it creates and never calls.
 Shapes: B batch, N tokens, n queries, m context tokens, D channels, h heads, d = D / h, K codes.
 """
 
-import copy
 from dataclasses import dataclass
 
 import torch
@@ -23,7 +22,7 @@ from gentok.base.masked.unmask import Schedule
 from gentok.nn.attention import merge_heads, split_heads
 from gentok.nn.transformer import Mlp, Modulation, modulate
 
-__all__ = ["ENAT", "PRESETS", "Averaged", "Block", "ENATConfig", "SCAttention", "build", "example"]
+__all__ = ["ENAT", "PRESETS", "Block", "ENATConfig", "SCAttention", "build", "example"]
 
 
 @dataclass(frozen=True)
@@ -138,7 +137,11 @@ class PreviousProjection(nn.Module):
 
 
 class ENAT(MaskedTokenModel):
-    """Encoder on the newly revealed tokens, decoder on the masked ones."""
+    """Encoder on the newly revealed tokens, decoder on the masked ones.
+
+    In training a moving average of the weights plays the earlier step: train it by
+    ``fit(enat, ..., ema=0.9999)``, the paper's decay, and sample from the average.
+    """
 
     def __init__(self, config: ENATConfig):
         super().__init__(config)
@@ -151,7 +154,12 @@ class ENAT(MaskedTokenModel):
         self.previous = PreviousProjection(config.dim, config.mlp_ratio)
         self.encoder = nn.ModuleList(Block(*sizes) for _ in range(config.encoder_depth))
         self.decoder = nn.ModuleList(Block(*sizes) for _ in range(config.decoder_depth))
+        self._teacher: tuple[nn.Module, ...] = ()  # a tuple, so that it is no part of this module
         self.initialise()
+
+    def set_teacher(self, teacher: nn.Module | None) -> None:
+        """Say which network plays the earlier step in training; None: this one itself."""
+        self._teacher = () if teacher is None else (teacher,)
 
     def features(self, x: Tensor, c: Tensor, groups: Groups, previous: Tensor | None) -> Tensor:
         """One step of the network.
@@ -185,12 +193,7 @@ class ENAT(MaskedTokenModel):
         return put([visible, masked], order)
 
     def earlier(
-        self,
-        codes: Tensor,
-        label: Tensor,
-        order: Tensor,
-        num_masked: int,
-        teacher: nn.Module | None,
+        self, codes: Tensor, label: Tensor, order: Tensor, num_masked: int
     ) -> tuple[Groups, Tensor | None]:
         """Simulate the step before: hide some more tokens, and let the teacher look at those left.
 
@@ -199,50 +202,13 @@ class ENAT(MaskedTokenModel):
             batches that simulate nothing.
         """
         if torch.rand(()).item() >= self.config.reuse_probability:
-            return super().earlier(codes, label, order, num_masked, teacher)
-        teacher = self if teacher is None else teacher
+            return super().earlier(codes, label, order, num_masked)
+        teacher = self._teacher[0] if self._teacher else self
         num_new = round((order.shape[1] - num_masked) * torch.rand(()).item())
         with torch.no_grad():
             groups = Groups.from_order(order, num_masked + num_new)
             z = teacher.embed(codes, label, groups, None)
         return Groups.from_order(order, num_masked, num_new), z
-
-
-class Averaged(nn.Module):
-    """A network in training, and the moving average of its weights that plays the earlier step.
-
-    Train it by ``fit(averaged, ..., on_step=averaged.follow)``; sample from ``averaged.average``.
-
-    Args:
-        network: the network to train.
-        decay: of the average, 0.9999 in the paper; it rises to that value as in ``fit``'s average.
-    """
-
-    def __init__(self, network: MaskedTokenModel, decay: float = 0.9999):
-        super().__init__()
-        if not 0 < decay < 1:
-            raise ValueError(f"decay must lie between 0 and 1, got {decay}")
-        self.config = network.config
-        self.decay = decay
-        self.network = network
-        self.average = copy.deepcopy(network).requires_grad_(False).eval()
-
-    def train(self, mode: bool = True) -> "Averaged":
-        """Training mode for the network; the average never drops anything out."""
-        super().train(mode)
-        self.average.eval()
-        return self
-
-    def loss(self, batch: dict, step: int = 0) -> tuple[Tensor, dict[str, Tensor]]:
-        """The network's loss, with the average as its teacher."""
-        return self.network.loss(batch, step, teacher=self.average)
-
-    @torch.no_grad()
-    def follow(self, step: int, model: nn.Module | None = None) -> None:
-        """Move the average towards the network; call it after every optimiser step."""
-        decay = min(self.decay, (1 + step) / (10 + step))
-        pairs = list(self.average.parameters()), list(self.network.parameters())
-        torch._foreach_lerp_(*pairs, 1 - decay)
 
 
 def build(config: ENATConfig) -> ENAT:

@@ -17,7 +17,7 @@ from gentok.data import ImageSet, available, batches, cifar10, class_images, fol
 from gentok.data.folder import find, missing
 from gentok.measure import SmallClassifier, load_classifier
 from gentok.show.media import save_grid
-from gentok.tokens.enat.model import Averaged, ENATConfig, build
+from gentok.tokens.enat.model import ENATConfig, build
 from gentok.training.loop import fit, load_model
 from gentok.training.profiles import Profile
 from gentok.training.stages import stage
@@ -47,9 +47,8 @@ def train(
     tokenizer = _train_tokenizer(config, profile, source, features, out, resume, seed)
     draw = _codes(tokenizer, source, profile, config, seed)
     torch.manual_seed(seed)
-    averaged = Averaged(build(config), decay=0.9999 if large else 0.99).to(profile.device)
-    fit(
-        averaged,
+    return fit(
+        build(config).to(profile.device),
         draw,
         steps=profile.pick(smoke=4, cpu=1200, gpu=500_000 if large else 20_000),
         lr=_learning_rate(config),
@@ -57,12 +56,12 @@ def train(
         weight_decay=0.03,
         warmup=profile.pick(smoke=1, cpu=50, gpu=5000 if large else 500),
         schedule="constant" if large else "cosine",
+        clip=1.0,
+        ema=0.9999 if large else 0.99,
         seed=seed,
         out=out,
         resume=resume,
-        on_step=averaged.follow,
-    )
-    return averaged.average
+    ).ema
 
 
 def sample(checkpoint: str | Path, out: str | Path, *, n: int, seed: int) -> None:
@@ -77,7 +76,7 @@ def sample(checkpoint: str | Path, out: str | Path, *, n: int, seed: int) -> Non
     Raises:
         FileNotFoundError: if one of the two checkpoints is absent.
     """
-    network = load_model(checkpoint, ENATConfig, _averaged).average
+    network = load_model(checkpoint, ENATConfig, build)
     tokenizer = load_model(stage(checkpoint, "tokenizer"), VQGANConfig, _game).tokenizer
     torch.manual_seed(seed)
     label = torch.arange(n) % network.config.num_classes
@@ -131,6 +130,7 @@ def _train_tokenizer(
         betas=(0.5, 0.9) if large else (0.9, 0.99),
         warmup=min(20, steps - 1),
         schedule="constant" if large else "cosine",
+        clip=1.0,
         seed=seed,
         out=stage(out, "tokenizer"),
         resume=resume,
@@ -169,10 +169,6 @@ def _batch_size(config: ENATConfig, profile: Profile) -> int:
 
 def _learning_rate(config: ENATConfig) -> float:
     return {256: 4e-4, 1024: 1e-4}.get(config.num_tokens, 4e-3)
-
-
-def _averaged(config: ENATConfig) -> Averaged:
-    return Averaged(build(config))
 
 
 def _game(config: VQGANConfig) -> AdversarialVQGAN:
