@@ -11,6 +11,7 @@ from gentok.data.imageset import ImageSet, batches, generator, to_float, to_uint
 from gentok.data.motion import Motion, forward_kinematics, sample_motions
 from gentok.data.music import Music, render_music, sample_music
 from gentok.data.photos import PHOTOGRAPHS, photographs
+from gentok.data.plain_shapes import plain_scenes, plain_shapes
 from gentok.data.real_images import cifar10, mnist
 from gentok.data.real_shapes import Mesh, meshes, mocap
 from gentok.data.real_sound import Sounds, chorales, spoken_digits
@@ -64,6 +65,8 @@ __all__ = [
     "mocap",
     "orbit",
     "photographs",
+    "plain_scenes",
+    "plain_shapes",
     "point_cloud",
     "render_images",
     "render_masks",
