@@ -152,6 +152,13 @@ def test_their_schedule_is_ours():
     torch.testing.assert_close(beta.log().float(), theirs.log_bt, atol=1e-3, rtol=1e-4)
 
 
+def test_the_mask_chain_replaces_nothing_whatever_the_rounding():
+    diffusion = DiscreteDiffusion(K, *linear_chain(100, 0.0))
+    s, t = torch.triu_indices(101, 101, 1) - 1
+    _, beta, gamma = diffusion.cumulative(t, s)
+    assert (beta == 0).all() and (gamma > 0).all()
+
+
 def test_a_token_that_is_seen_under_the_mask_chain_stays():
     diffusion = DiscreteDiffusion(K, *CHAINS["mask"])
     x_t = torch.tensor([[0, 1, 2, 3, 4]])

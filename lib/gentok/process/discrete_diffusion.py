@@ -222,8 +222,7 @@ def truncate(log_p: Tensor, mass: float) -> Tensor:
     if mass == 1:
         return log_p
     ordered, index = log_p.sort(dim=-1, descending=True)
-    before = ordered.exp().cumsum(-1) - ordered.exp()
-    before[..., 0] = 0.0
+    before = ordered.exp().cumsum(-1) - ordered.exp()  # exactly 0 for the first
     dropped = torch.zeros_like(log_p, dtype=torch.bool).scatter(-1, index, before >= mass)
     return log_p.masked_fill(dropped, LOG_ZERO)
 
