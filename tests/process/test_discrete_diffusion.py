@@ -152,10 +152,12 @@ def test_their_schedule_is_ours():
     torch.testing.assert_close(beta.log().float(), theirs.log_bt, atol=1e-3, rtol=1e-4)
 
 
-def test_the_mask_chain_replaces_nothing_whatever_the_rounding():
-    diffusion = DiscreteDiffusion(K, *linear_chain(100, 0.0))
-    s, t = torch.triu_indices(101, 101, 1) - 1
-    _, beta, gamma = diffusion.cumulative(t, s)
+def test_a_mask_chain_replaces_nothing_whatever_the_rounding():
+    kept = torch.linspace(0.97, 0.03, 100, dtype=torch.float64)
+    masked = torch.linspace(0.03, 0.97, 100, dtype=torch.float64)
+    assert (1 - kept - masked).abs().max() > 0, "no rounding to speak of"
+    s, t = torch.triu_indices(101, 101, 1) - 1  # all jumps
+    _, beta, gamma = DiscreteDiffusion(K, kept, masked).cumulative(t, s)
     assert (beta == 0).all() and (gamma > 0).all()
 
 
