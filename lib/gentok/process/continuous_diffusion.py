@@ -1,4 +1,4 @@
-"""Diffusion in continuous time, told by its share of signal gamma (FIT, RIN, Bit Diffusion).
+"""Diffusion in continuous time, told by its share of signal gamma (FIT, Bit Diffusion).
 
 Chen 2023 (arXiv:2301.10972), section 2, for the schedules; gamma is what DDPM calls alpha-bar, so
 the formulas of :mod:`gentok.process.ddpm` hold. Time runs from t = 0 (data) to t = 1 (noise), as in
