@@ -4,6 +4,7 @@ Images are float32 in [-1, 1], (B, 3, H, W), in batches and as bytes in an :clas
 """
 
 from gentok.data.cameras import Cameras, look_at, orbit
+from gentok.data.clips import Clips, moving_clips, render_clips
 from gentok.data.embedded import digits, text
 from gentok.data.folder import available, data_folder
 from gentok.data.image_folder import folder_batches
@@ -15,6 +16,7 @@ from gentok.data.plain_shapes import plain_scenes, plain_shapes
 from gentok.data.real_images import cifar10, mnist
 from gentok.data.real_shapes import Mesh, meshes, mocap
 from gentok.data.real_sound import Sounds, chorales, spoken_digits
+from gentok.data.words import Words, word_mask
 from gentok.data.world import COLOURS, SHAPES, Scenes, captions, sample_scenes, scene_graphs
 from gentok.data.world_images import (
     class_images,
@@ -39,6 +41,7 @@ __all__ = [
     "SHAPES",
     "SOLID_NAMES",
     "Cameras",
+    "Clips",
     "ImageSet",
     "Mesh",
     "Motion",
@@ -47,6 +50,7 @@ __all__ = [
     "Sounds",
     "Video",
     "Views",
+    "Words",
     "available",
     "batches",
     "captions",
@@ -63,11 +67,13 @@ __all__ = [
     "meshes",
     "mnist",
     "mocap",
+    "moving_clips",
     "orbit",
     "photographs",
     "plain_scenes",
     "plain_shapes",
     "point_cloud",
+    "render_clips",
     "render_images",
     "render_masks",
     "render_music",
@@ -85,5 +91,6 @@ __all__ = [
     "to_float",
     "to_uint8",
     "warp",
+    "word_mask",
     "world_batches",
 ]
