@@ -223,7 +223,7 @@ MUTATIONS = [
         "tokens/enat.py",
         "self._teacher[0] if self._teacher else self",
         "self",
-        "tests/tokens/test_enat.py::test_average_follows_the_network_and_teaches_it",
+        "tests/tokens/test_enat.py::test_the_teacher_is_no_part_of_the_network",
     ),
     Mutation(
         "an interval that only touches the expected side is enough",

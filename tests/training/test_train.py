@@ -42,8 +42,9 @@ def losses_of(history, column="loss"):
 
 
 def environment():
-    """The environment of a subprocess: one thread, the tests' folder on the path."""
-    return {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(TOY.parent)}
+    """The environment of a subprocess: one thread, the tests' folder on the path, too."""
+    path = os.pathsep.join(filter(None, [str(TOY.parent), os.environ.get("PYTHONPATH")]))
+    return {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": path}
 
 
 # --- what the loop computes ---------------------------------------------------------------------
