@@ -10,7 +10,7 @@ from gentok.nn.gather import moves_once, once_a_step, waiting, whole_step
 from gentok.nn.ghost_norm import GhostBatchNorm2d
 from gentok.nn.quantize import ResidualVQ, VectorQuantizer
 from gentok.nn.sae import TopKSAE
-from gentok.signals.sampled_rvq import SampledQuantizer, SampledResidualVQ
+from gentok.signals.mogo.sampled_rvq import SampledQuantizer, SampledResidualVQ
 
 ROWS, PARTS, DIM, SIZE = 32, 4, 3, 6
 

@@ -7,7 +7,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gentok.schedules import (
+from gentok.training.schedules import (
     KINDS,
     Schedule,
     check_schedule,
@@ -109,7 +109,7 @@ def test_descriptions_tell_settings_apart():
     assert described("cosine") == "cosine" and described(0.9) == 0.9
     assert described(Schedule("cosine", 0.1)) != described(Schedule("cosine", 0.2))
     assert described(math.sqrt) == "math.sqrt"
-    assert described(check_schedule) == "gentok.schedules.check_schedule"
+    assert described(check_schedule) == "gentok.training.schedules.check_schedule"
 
 
 @pytest.mark.parametrize(

@@ -10,11 +10,11 @@ from torch.nn.utils.parametrizations import spectral_norm
 from toy_training import Regression
 
 from gentok.backbones import cvt
+from gentok.base import vqgan
 from gentok.interpret import vsae
 from gentok.nn.ghost_norm import GhostBatchNorm2d
 from gentok.nn.quantize import ResidualVQ
-from gentok.tokens import vqgan
-from gentok.train import fit
+from gentok.training.loop import fit
 
 ROWS = 32
 

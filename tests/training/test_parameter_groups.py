@@ -5,12 +5,11 @@ import math
 import pytest
 import torch
 import torch.nn.functional as F
-from test_train import same_run
 from torch import nn
-from toy_training import Game, Regression, batches, game
+from toy_training import Game, Regression, batches, game, same_run
 
-from gentok.parameter_groups import ParameterGroup, check_groups, decay_groups
-from gentok.train import fit
+from gentok.training.loop import fit
+from gentok.training.parameter_groups import ParameterGroup, check_groups, decay_groups
 
 
 class Mixed(nn.Module):

@@ -2,14 +2,13 @@
 
 import pytest
 import torch
-from test_train import same_run
 from torch import nn
-from toy_training import Game, Regression, ToyConfig, batches, game, train_game
+from toy_training import Game, Regression, ToyConfig, batches, game, same_run, train_game
 
-from gentok import train
-from gentok.checkpoint import load_checkpoint
 from gentok.nn.sae import TopKSAE
-from gentok.train import _seed_noise, fit, load_model
+from gentok.training import loop
+from gentok.training.checkpoint import load_checkpoint
+from gentok.training.loop import _seed_noise, fit, load_model
 
 
 def losses_of(history, column="net/loss"):
@@ -203,10 +202,10 @@ def test_without_an_average_nobody_teaches():
 
 def test_a_teacher_is_no_part_of_what_is_sharded(monkeypatch):
     model = pupil()
-    monkeypatch.setattr(train.shard, "wanted", lambda: True)
+    monkeypatch.setattr(loop.shard, "wanted", lambda: True)
     with (
         pytest.raises(ValueError, match="cannot hand Pupil its average"),
-        train._taught(model, nn.Module()),
+        loop._taught(model, nn.Module()),
     ):
         pass
 
