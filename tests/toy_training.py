@@ -14,6 +14,7 @@ from torch import nn
 
 from gentok.nn.gather import once_a_step
 from gentok.nn.player import Player, frozen
+from gentok.training.checkpoint import load_checkpoint
 from gentok.training.loop import fit
 
 
@@ -135,6 +136,17 @@ def train_game(out, steps, resume=False, **options):
     defaults = {"ema": 0.9, "schedule": "cosine", "warmup": 3, "log_every": 1, "clip": 1.0}
     options = {**defaults, **options}
     return fit(game(), batches, steps=steps, lr=1e-2, out=out, resume=resume, seed=7, **options)
+
+
+def same_run(a, b):
+    """Assert that two checkpoints hold the same run, bit for bit, apart from the clock."""
+    (tensors_a, meta_a), (tensors_b, meta_b) = load_checkpoint(a), load_checkpoint(b)
+    assert tensors_a.keys() == tensors_b.keys()
+    for name in tensors_a:
+        assert torch.equal(tensors_a[name], tensors_b[name]), name
+    curves = [[{**row, "seconds": 0} for row in meta["history"]] for meta in (meta_a, meta_b)]
+    assert curves[0] == curves[1]
+    assert meta_a["step"] == meta_b["step"]
 
 
 if __name__ == "__main__":

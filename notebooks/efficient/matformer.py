@@ -47,8 +47,6 @@ profile = "cpu"  # "smoke" for tests, "study" for the record, "gpu"
 # %% tags=["hide-input"]
 import html
 import inspect
-import resource
-import sys
 import time
 import warnings
 from dataclasses import replace
@@ -74,7 +72,7 @@ from gentok.data.characters import (
 from gentok.efficient import matformer
 from gentok.efficient.matformer import elastic, nested
 from gentok.efficient.matformer.decoding import write
-from gentok.measure import count_flops, count_parameters, tsne
+from gentok.measure import count_flops, count_parameters, peak_memory, tsne
 from gentok.process import speculative
 from gentok.show import plot
 from gentok.training import profiles
@@ -1359,13 +1357,11 @@ print(check_joint(joint_cost))
 
 # %%
 study.finish()
-peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-peak /= 1024**2 if sys.platform == "darwin" else 1024
 cost = {
     "profile": level.name,
     "device": level.device,
     "wall time": f"{time.perf_counter() - began:.0f} s",
-    "peak memory": f"{peak:.0f} MiB",
+    "peak memory": f"{peak_memory():.0f} MiB",
     "threads": torch.get_num_threads(),
 }
 pd.DataFrame(cost, index=[""]).T.rename(columns={"": "this run"})

@@ -41,7 +41,6 @@ model_name = ""  # "EleutherAI/pythia-70m-deduped", or a folder like it
 # %%
 import dataclasses
 import inspect
-import resource
 import tempfile
 import time
 import warnings
@@ -84,7 +83,7 @@ from gentok.interpret.vsae.recipe import (
     train_sae,
 )
 from gentok.interpret.vsae.superposition import Superposition
-from gentok.measure import band_energy, count_parameters, tsne
+from gentok.measure import band_energy, count_parameters, peak_memory, tsne
 from gentok.nn.sae import TopKSAE
 from gentok.show import plot
 from gentok.training import profiles
@@ -1548,11 +1547,10 @@ check_rescale(rescale)
 # ## What this run cost
 
 # %%
-usage = resource.getrusage(resource.RUSAGE_SELF)
 print(f"profile {run.name}, {torch.get_num_threads()} threads, {run.device}")
 print(f"wall time   {time.monotonic() - began:.0f} s")
-print(f"processor   {usage.ru_utime + usage.ru_stime:.0f} s")
-print(f"peak memory {usage.ru_maxrss / 2**20:.1f} GiB")
+print(f"processor   {time.process_time():.0f} s")
+print(f"peak memory {peak_memory() / 2**10:.1f} GiB")
 
 # %% [markdown]
 # ## Further reading

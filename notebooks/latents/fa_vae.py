@@ -40,8 +40,6 @@ profile = "cpu"  # "smoke" for tests, "study" for the record, "gpu"
 
 # %% tags=["hide-input"]
 import inspect
-import resource
-import sys
 import time
 import warnings
 from dataclasses import replace
@@ -73,6 +71,7 @@ from gentok.measure import (
     embeddings,
     frechet_distance,
     load_classifier,
+    peak_memory,
     perceptual_distance,
     radial_power_spectrum,
     spectrum_distance,
@@ -1318,13 +1317,11 @@ print(check_mdms(mdms))
 # ## What this run cost
 
 # %%
-peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-peak /= 1024**2 if sys.platform == "darwin" else 1024
 cost = {
     "profile": level.name,
     "device": level.device,
     "wall time": f"{time.perf_counter() - began:.0f} s",
-    "peak memory": f"{peak:.0f} MiB",
+    "peak memory": f"{peak_memory():.0f} MiB",
     "threads": torch.get_num_threads(),
 }
 pd.DataFrame(cost, index=[""]).T.rename(columns={"": "this run"})

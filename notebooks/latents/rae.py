@@ -41,8 +41,6 @@ profile = "cpu"  # "smoke" for tests, "study" for the record, "gpu"
 
 # %% tags=["hide-input"]
 import inspect
-import resource
-import sys
 import tempfile
 import time
 import warnings
@@ -71,6 +69,7 @@ from gentok.measure import (
     embeddings,
     frechet_distance,
     load_classifier,
+    peak_memory,
     psnr,
     tsne,
 )
@@ -1389,13 +1388,11 @@ print(check_noise(add_noise))
 # ## What this run cost
 
 # %%
-peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-peak /= 1024**2 if sys.platform == "darwin" else 1024
 cost = {
     "profile": level.name,
     "device": level.device,
     "wall time": f"{time.perf_counter() - began:.0f} s",
-    "peak memory": f"{peak:.0f} MiB",
+    "peak memory": f"{peak_memory():.0f} MiB",
     "threads": torch.get_num_threads(),
 }
 pd.DataFrame(cost, index=[""]).T.rename(columns={"": "this run"})

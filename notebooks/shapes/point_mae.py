@@ -43,8 +43,6 @@ profile = "cpu"  # "smoke" for tests, "study" for the record, "gpu"
 
 # %% tags=["hide-input"]
 import inspect
-import resource
-import sys
 import time
 import warnings
 from dataclasses import replace
@@ -71,6 +69,7 @@ from gentok.measure import (
     chamfer_distance,
     count_flops,
     count_parameters,
+    peak_memory,
     tsne,
 )
 from gentok.nn.attention import split_heads
@@ -1334,13 +1333,11 @@ print(check_visible(visible))
 
 # %%
 study.finish()
-peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-peak /= 1024**2 if sys.platform == "darwin" else 1024
 cost = {
     "profile": level.name,
     "device": level.device,
     "wall time": f"{time.perf_counter() - began:.0f} s",
-    "peak memory": f"{peak:.0f} MiB",
+    "peak memory": f"{peak_memory():.0f} MiB",
     "threads": torch.get_num_threads(),
 }
 pd.DataFrame(cost, index=[""]).T.rename(columns={"": "this run"})

@@ -44,8 +44,6 @@ profile = "cpu"  # "smoke" for tests, "study" for the record, "gpu"
 # %% tags=["hide-input"]
 import inspect
 import math
-import resource
-import sys
 import time
 import warnings
 from dataclasses import replace
@@ -59,7 +57,7 @@ import torch
 from gentok.book.study import Study, summarize
 from gentok.data import batches
 from gentok.data.music import INSTRUMENTS, KEYS
-from gentok.measure import code_usage, count_parameters, tsne
+from gentok.measure import code_usage, count_parameters, peak_memory, tsne
 from gentok.nn.spectrogram import MelSpectrogram, log_mel
 from gentok.show import plot
 from gentok.show.media import show_audio
@@ -1052,13 +1050,11 @@ print(check_fit(fit_targets))
 
 # %%
 study.finish()
-peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-peak /= 1024**2 if sys.platform == "darwin" else 1024
 cost = {
     "profile": level.name,
     "device": level.device,
     "wall time": f"{time.perf_counter() - began:.0f} s",
-    "peak memory": f"{peak:.0f} MiB",
+    "peak memory": f"{peak_memory():.0f} MiB",
     "threads": torch.get_num_threads(),
 }
 pd.DataFrame(cost, index=[""]).T.rename(columns={"": "this run"})

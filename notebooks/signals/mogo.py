@@ -41,8 +41,6 @@ profile = "cpu"  # "smoke" for tests, "study" for the record, "gpu"
 
 # %% tags=["hide-input"]
 import inspect
-import resource
-import sys
 import time
 import warnings
 from dataclasses import replace
@@ -70,6 +68,7 @@ from gentok.measure import (
     code_usage,
     count_parameters,
     frechet_distance,
+    peak_memory,
     tsne,
 )
 from gentok.show import plot
@@ -1273,13 +1272,11 @@ print(check_by_key(by_key))
 
 # %%
 study.finish()
-peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-peak /= 1024**2 if sys.platform == "darwin" else 1024
 cost = {
     "profile": level.name,
     "device": level.device,
     "wall time": f"{time.perf_counter() - began:.0f} s",
-    "peak memory": f"{peak:.0f} MiB",
+    "peak memory": f"{peak_memory():.0f} MiB",
     "threads": torch.get_num_threads(),
 }
 pd.DataFrame(cost, index=[""]).T.rename(columns={"": "this run"})

@@ -44,8 +44,6 @@ profile = "cpu"  # "smoke" for tests, "study" for the record, "gpu"
 # %% tags=["hide-input"]
 import inspect
 import itertools
-import resource
-import sys
 import time
 import warnings
 from dataclasses import replace
@@ -65,6 +63,7 @@ from gentok.data.coloured_digits import coloured_digits
 from gentok.measure import (
     count_flops,
     count_parameters,
+    peak_memory,
     radial_power_spectrum,
     spectrum_distance,
 )
@@ -1171,13 +1170,11 @@ print(check_cached(cached))
 
 # %%
 study.finish()
-peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-peak /= 1024**2 if sys.platform == "darwin" else 1024
 cost = {
     "profile": level.name,
     "device": level.device,
     "wall time": f"{time.perf_counter() - began:.0f} s",
-    "peak memory": f"{peak:.0f} MiB",
+    "peak memory": f"{peak_memory():.0f} MiB",
     "threads": torch.get_num_threads(),
 }
 pd.DataFrame(cost, index=[""]).T.rename(columns={"": "this run"})

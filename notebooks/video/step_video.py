@@ -41,8 +41,6 @@ profile = "cpu"  # "smoke" for tests, "study" for the record, "gpu"
 # %% tags=["hide-input"]
 import copy
 import inspect
-import resource
-import sys
 import time
 import warnings
 from dataclasses import replace
@@ -59,6 +57,7 @@ from gentok.measure import (
     count_flops,
     count_parameters,
     load_classifier,
+    peak_memory,
     psnr,
 )
 from gentok.nn.conv3d import average_channels, pixel_unshuffle_3d
@@ -1473,13 +1472,11 @@ print(check_last_step(last_step))
 
 # %%
 study.finish()
-peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-peak /= 1024**2 if sys.platform == "darwin" else 1024
 cost = {
     "profile": level.name,
     "device": level.device,
     "wall time": f"{time.perf_counter() - began:.0f} s",
-    "peak memory": f"{peak:.0f} MiB",
+    "peak memory": f"{peak_memory():.0f} MiB",
     "threads": torch.get_num_threads(),
 }
 pd.DataFrame(cost, index=[""]).T.rename(columns={"": "this run"})

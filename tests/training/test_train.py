@@ -15,7 +15,7 @@ import pandas as pd
 import pytest
 import torch
 from torch import nn
-from toy_training import Game, Regression, batches, game, train_blocks, train_game
+from toy_training import Game, Regression, batches, game, same_run, train_blocks, train_game
 
 from gentok.book.claims import checkout
 from gentok.nn.player import Player, frozen
@@ -25,25 +25,15 @@ from gentok.training.loop import fit, schedule_factor
 TOY = Path(__file__).with_name("toy_training.py")
 
 
-def same_run(a, b):
-    """Assert that two checkpoints hold the same run, bit for bit, apart from the clock."""
-    (tensors_a, meta_a), (tensors_b, meta_b) = load_checkpoint(a), load_checkpoint(b)
-    assert tensors_a.keys() == tensors_b.keys()
-    for name in tensors_a:
-        assert torch.equal(tensors_a[name], tensors_b[name]), name
-    curves = [[{**row, "seconds": 0} for row in meta["history"]] for meta in (meta_a, meta_b)]
-    assert curves[0] == curves[1]
-    assert meta_a["step"] == meta_b["step"]
-
-
 def losses_of(history, column="loss"):
     """A column of a history."""
     return [row[column] for row in history]
 
 
 def environment():
-    """The environment of a subprocess: one thread, the tests' folder on the path."""
-    return {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(TOY.parent)}
+    """The environment of a subprocess: one thread, the tests' folder on the path, too."""
+    path = os.pathsep.join(filter(None, [str(TOY.parent), os.environ.get("PYTHONPATH")]))
+    return {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": path}
 
 
 # --- what the loop computes ---------------------------------------------------------------------

@@ -197,9 +197,14 @@ def give_ids(notebook, committed) -> None:
 
 
 def tidy_outputs(cell) -> None:
-    """Drop progress bars: they are written over in place, and hold times that never repeat."""
+    """Drop progress bars: they are written over in place, and hold times that never repeat.
+
+    They come as text with carriage returns, or as widgets, which only a running kernel could show.
+    """
     kept = []
     for output in cell.outputs:
+        if "application/vnd.jupyter.widget-view+json" in output.get("data", {}):
+            continue
         if output.output_type == "stream" and output.name == "stderr":
             lines = output.text.split("\n")
             output.text = "\n".join(line for line in lines if "\r" not in line)

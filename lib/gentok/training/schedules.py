@@ -23,7 +23,7 @@ class Schedule:
         floor: what it falls to, a fraction of the peak in [0, 1). A published 2e-4 that falls to
             2e-5 has the floor 0.1.
         start: step at which the fall begins; the end of the warm-up if None (for ``"wsd"`` four
-            fifths of the run).
+            fifths of the way to ``end``).
         end: first step at the floor; the number of steps of the run if None, so that the last
             step stands just above the floor.
 
@@ -63,9 +63,7 @@ class Schedule:
 
     def knows_length(self) -> bool:
         """Whether the rate of a step depends on how many steps the run has."""
-        if self.kind == "constant":
-            return False
-        return self.end is None or (self.kind == "wsd" and self.start is None)
+        return self.kind != "constant" and self.end is None
 
     def _fall(self, step: int, steps: int, warmup: int) -> float:
         """From 1 at the start of the decay to 0 at its end."""
@@ -76,7 +74,7 @@ class Schedule:
         end = steps if self.end is None else self.end
         start = self.start
         if start is None:
-            start = warmup if self.kind != "wsd" else 4 * end // 5
+            start = warmup if self.kind != "wsd" else max(warmup, 4 * end // 5)
         done = min(max((step - start) / max(end - start, 1), 0.0), 1.0)
         if self.kind == "cosine":
             return 0.5 * (1 + math.cos(math.pi * done))
