@@ -4,6 +4,7 @@ from gentok.training.checkpoint import load_checkpoint, load_model, save
 from gentok.training.loop import Fit, fit
 from gentok.training.parameter_groups import ParameterGroup, decay_groups
 from gentok.training.schedules import Schedule
+from gentok.training.shared import share_weights
 from gentok.training.stages import stage
 
 __all__ = [
@@ -15,5 +16,6 @@ __all__ = [
     "load_checkpoint",
     "load_model",
     "save",
+    "share_weights",
     "stage",
 ]
