@@ -98,9 +98,11 @@ def outputs_closure(
     return found, texts
 
 
-def outputs_digest(cells: Iterable[Cell], parameters: dict, *more: str) -> str:
+def outputs_digest(
+    cells: Iterable[Cell], parameters: dict, *more: str, sources: Package | None = None
+) -> str:
     """Hash of all that the outputs of a notebook depend on; ``more`` are words beside its code."""
-    found, texts = outputs_closure(cells)
+    found, texts = outputs_closure(cells, sources)
     return found.digest(*texts, json.dumps(parameters, sort_keys=True), *more)
 
 
