@@ -1,7 +1,7 @@
 """How much do common random numbers buy? One question, asked twice at equal cost.
 
 `python -m gentok.book.method` trains the twenty-four little language models of the page "How this
-book measures" and writes ``book/results/method.json`` (about eight minutes on one core).
+book measures" and writes ``book/results/method.json`` (about three minutes on a quiet core).
 
 The question is one of MatFormer's: the granularity of a step is drawn at random; does the largest
 model gain if it is drawn more often? *Apart*, the two arms of a seed share nothing: weights,
@@ -11,16 +11,20 @@ start from the same weights, see the same batches in the same order, and meet th
 
 from typing import Any
 
+import numpy as np
 import torch
+from scipy import stats
 from torch import Tensor
 
+from gentok.book.claims import Side
 from gentok.book.study import Study
+from gentok.book.verdicts import compare
 from gentok.data import text
 from gentok.data.characters import ALPHABET, split_text, to_ids, window_batches, windows
 from gentok.efficient.matformer import MatLMConfig, build
 from gentok.training import fit, share_weights
 
-CONTEXT, STEPS, BATCH, TEST_WINDOWS = 64, 800, 16, 256
+CONTEXT, STEPS, BATCH, TEST_WINDOWS = 64, 400, 16, 256
 EVEN, LARGE = (0.25, 0.25, 0.25, 0.25), (0.1, 0.2, 0.3, 0.4)  # of S, M, L and XL
 FIXED = 10_000  # the seed of the test windows that all runs share
 ARMS = {"even": EVEN, "more XL": LARGE}
@@ -70,6 +74,42 @@ def held_out(model: torch.nn.Module, test: Tensor, seed: int | None) -> float:
     else:
         tokens = window_batches(test, CONTEXT + 1, TEST_WINDOWS, seed=FIXED + seed)(0)["tokens"]
     return float(model.cross_entropy({"tokens": tokens}, "XL"))
+
+
+def compared(record: dict[str, Any]) -> dict[str, dict[str, float]]:
+    """The same question by both designs, from the recorded rows.
+
+    Returns:
+        ``"apart"`` and ``"common"`` -> ``effect`` of drawing XL more often on its loss, ``low`` and
+        ``high`` end of the 95 % interval, ``scatter`` of the differences over seeds, the arms'
+        ``correlation`` over seeds, ``minutes``, and ``seeds`` that apart runs would need for an
+        interval as narrow.
+    """
+    found = {}
+    for name, experiment in record["experiments"].items():
+        rows = experiment["rows"]
+        even, large = (list(Side(arm, "loss").values(rows).values()) for arm in ARMS)
+        result = compare(large, even, "lower")
+        found[name] = {
+            "effect": result.effect,
+            "low": result.ci95[0],
+            "high": result.ci95[1],
+            "scatter": float(np.std(np.subtract(large, even), ddof=1)),
+            "correlation": float(np.corrcoef(large, even)[0, 1]),
+            "minutes": experiment["seconds"] / 60,
+        }
+    narrow = (found["common"]["high"] - found["common"]["low"]) / 2
+    for name, design in found.items():
+        design["seeds"] = seeds_for(found[name]["scatter"], narrow)
+    return found
+
+
+def seeds_for(scatter: float, half_width: float) -> int:
+    """Fewest seeds whose 95 % t interval has at most a half-width, for differences that scatter."""
+    n = 2
+    while stats.t.ppf(0.975, n - 1) * scatter / n**0.5 > half_width * (1 + 1e-9):
+        n += 1
+    return n
 
 
 def main() -> None:

@@ -17,6 +17,7 @@ import pandas as pd
 
 from gentok.book import records, registry, slices
 from gentok.book.claims import Plan, judge
+from gentok.book.modules import Package
 from gentok.book.records import checkout, cores, results_folder
 from gentok.book.runs import Journal, Run, file_name, run_all
 from gentok.book.tables import claims_table
@@ -168,14 +169,14 @@ class Study:
 
     def code(self, name: str, train: Callable[..., Metrics]) -> str:
         """Hash of the definitions that an experiment reaches; "" where they cannot be found."""
-        found = None
+        found, sources = None, Package()  # read anew: files may have changed
         try:
             path = next((checkout() / "notebooks").glob(f"*/{self.slug}.py"), None)
         except FileNotFoundError:
             return ""
         if path is not None:
-            found = slices.experiment_closure(slices.code_cells(path), name)
-        found = found or slices.function_closure(_address(train))
+            found = slices.experiment_closure(slices.code_cells(path), name, sources)
+        found = found or slices.function_closure(_address(train), sources)
         return found.digest() if found else ""
 
     def _check_arms(self, name: str, arms: list[str]) -> None:
