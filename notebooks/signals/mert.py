@@ -700,7 +700,6 @@ plot.intervals(
     runs, "drop", "What noise takes away", "accuracy lost (share)"
 );
 
-
 # %% [markdown]
 # ## Claims: what the paper says, what we saw
 #
