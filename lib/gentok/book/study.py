@@ -94,33 +94,17 @@ class Study:
         only = os.environ.get(ONLY, name) if self.profile.name == "study" else name
         if not self.trains or only != name:
             return self._load(name, list(arms))
-        seeds = list(self.profile.seeds if seeds is None else seeds)
-        if self.profile.name in SMALL:
-            seeds = seeds[:2]
-        elif self.profile.name == "study" and len(seeds) < LEAST_SEEDS:
-            raise ValueError(f"{name}: a study needs at least {LEAST_SEEDS} seeds, got {seeds}")
         self._check_arms(name, list(arms))
-        records_it = self.profile.name == "study"
-        code, started, began = self.code(name, train), records.now(), time.monotonic()
-        kept = checkout() / "_build" / "study" / self.slug / file_name(name)
-        resumes = records_it and code and not together
-        journal = Journal(kept if resumes else None, code)
-        processes = cores() if records_it and not together else 1
-        runs = [Run(variant, arm, seed) for seed in seeds for variant, arm in arms.items()]
-        rows = run_all(runs, train, journal, processes, name)
-        rows.sort(key=lambda row: list(arms).index(row["variant"]))
-        self.rows[name] = records.finite(rows)
-        seconds = round(time.monotonic() - began, 1)
-        if records_it:
-            experiment = {"seconds": seconds, "seeds": seeds, "arms": records.described(arms)}
-            made = {"started": started, "code": code, "machine": records.machine(processes)}
-            self._record(name, train, experiment, made)
-            journal.clear()
-            print(f"{name}: {len(rows)} runs over seeds {seeds} in {seconds:.0f} s")
-        elif self.profile.name in SMALL:
-            print(f"{name}: {len(rows)} tiny runs; these numbers mean nothing")
+        seeds = list(self.profile.seeds if seeds is None else seeds)
+        if self.profile.name == "study":
+            rows = self._measure(name, train, arms, seeds, together)
         else:
-            print(f"{name}: {len(rows)} runs over seeds {seeds} in {seconds:.0f} s, not recorded")
+            small = self.profile.name in SMALL
+            seeds = seeds[:2] if small else seeds
+            rows = _by_arm(run_all(_runs(arms, seeds), train, Journal(None, ""), 1, name))
+            what = "tiny runs; these numbers mean nothing" if small else "runs, not recorded"
+            print(f"{name}: {len(rows)} {what}")
+        self.rows[name] = records.finite(rows)
         return pd.DataFrame(rows)
 
     def gates(self, name: str) -> pd.DataFrame:
@@ -226,29 +210,70 @@ class Study:
         )
         return runs
 
-    def _record(
-        self, name: str, train: Callable, experiment: dict[str, Any], made: dict[str, Any]
-    ) -> None:
-        """Put an experiment into the record; gates are printed first."""
-        if self.code(name, train) != made["code"]:
+    def _measure(
+        self,
+        name: str,
+        train: Callable[..., Metrics],
+        arms: dict[str, dict[str, Any]],
+        seeds: list[int],
+        together: bool,
+    ) -> list[dict[str, Any]]:
+        """Do all runs of an experiment and put it into the record."""
+        if len(seeds) < LEAST_SEEDS:
+            raise ValueError(f"{name}: a study needs at least {LEAST_SEEDS} seeds, got {seeds}")
+        code, started, began = self.code(name, train), records.now(), time.monotonic()
+        kept = checkout() / "_build" / "study" / self.slug / file_name(name)
+        journal = Journal(kept if code and not together else None, code)
+        processes = 1 if together else cores()
+        rows = _by_arm(run_all(_runs(arms, seeds), train, journal, processes, name))
+        if self.code(name, train) != code:
             raise RuntimeError(f"{name}: its code was edited while it ran; not recorded")
-        gates = [gate.check(self.rows[name]) for gate in self.plan.gates_of(name)]
-        for gate in gates:
-            state = "holds" if gate["passed"] else "FAILS: what is claimed on it is not testable"
-            worst = "none" if gate["worst"] is None else f"{gate['worst']:.4g}"
-            print(f"gate {gate['id']}: {gate['what']}, worst {worst}: {state}")
-        made |= {
+        gates = [gate.check(records.finite(rows)) for gate in self.plan.gates_of(name)]
+        _say_gates(gates)
+        made = {
+            "started": started,
             "ended": records.now(),
             "commit": records.commit(),
             "profile": self.profile.name,
+            "machine": records.machine(processes),
             "versions": records.versions(),
-            "inputs": records.digests(folder.opened.items()),
+            "code": code,
             "function": _address(train),
+            "inputs": records.digests(folder.opened.items()),
         }
-        experiment |= {"gates": gates, "rows": self.rows[name], "renewals": []}
         record = records.find_record(self.slug)
-        record["experiments"][name] = {"made": made, **experiment}
+        record["experiments"][name] = {
+            "made": made,
+            "seconds": round(time.monotonic() - began, 1),
+            "seeds": seeds,
+            "arms": records.described(arms),
+            "gates": gates,
+            "rows": rows,
+            "renewals": [],
+        }
         records.write_record(record, self.path)
+        journal.clear()
+        seconds = record["experiments"][name]["seconds"]
+        print(f"{name}: {len(rows)} runs over seeds {seeds} in {seconds:.0f} s")
+        return rows
+
+
+def _runs(arms: dict[str, dict[str, Any]], seeds: list[int]) -> list[Run]:
+    """All runs of an experiment, seed by seed."""
+    return [Run(variant, arm, seed) for seed in seeds for variant, arm in arms.items()]
+
+
+def _by_arm(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Rows arm by arm, in the order in which the arms come first."""
+    order = list(dict.fromkeys(row["variant"] for row in rows))
+    return sorted(rows, key=lambda row: order.index(row["variant"]))
+
+
+def _say_gates(gates: list[dict[str, Any]]) -> None:
+    for gate in gates:
+        state = "holds" if gate["passed"] else "FAILS: what is claimed on it is not testable"
+        worst = "none" if gate["worst"] is None else f"{gate['worst']:.4g}"
+        print(f"gate {gate['id']}: {gate['what']}, worst {worst}: {state}")
 
 
 def summarize(runs: pd.DataFrame, metrics: Sequence[str]) -> pd.DataFrame:
