@@ -1,10 +1,12 @@
 # `make` lists the targets. Everything runs inside .venv; nothing is installed outside it.
 # Options: FORCE=1 executes all notebooks, PROFILE=smoke|cpu|gpu sets how much they do,
-# NB=<slug> names one notebook, PY=<python> picks the interpreter for a new .venv.
+# NB=<slug> names one notebook, PY=<python> picks the interpreter for a new .venv,
+# MINUTES=90 is how long `make weights-all` may take.
 
 SHELL := /bin/bash
 B := .venv/bin
 PROFILE ?= cpu
+MINUTES ?= 90
 CANDIDATES := python3.11 python3.12 python3.13 python3.14 python3
 # The first interpreter of the right version that can also make virtual environments.
 PY ?= $(shell for python in $(CANDIDATES); do \
@@ -14,8 +16,8 @@ PY ?= $(shell for python in $(CANDIDATES); do \
 PYTEST := OMP_NUM_THREADS=1 $(B)/python -m pytest -q -n 2 --dist loadfile
 
 .DEFAULT_GOAL := help
-.PHONY: help book site execute study stale lab test test-fast test-units test-notebooks lint \
-	student mutate bench clean
+.PHONY: help book site execute study weights weights-all stale lab test test-fast test-units \
+	test-notebooks lint student mutate bench clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -45,6 +47,13 @@ execute: .venv/.stamp ## run one notebook and store its outputs (NB=enat PROFILE
 study: .venv/.stamp ## measure one notebook's claims over all seeds (NB=enat)
 	@test -n "$(NB)" || { echo "error: say which: make study NB=<slug>" >&2; exit 2; }
 	@$(B)/python -m gentok.book.notebook study $(NB)
+
+weights: .venv/.stamp ## train a system well and keep its weights (NB=enat, NB=base/vqgan)
+	@test -n "$(NB)" || { echo "error: say which: make weights NB=<slug>" >&2; exit 2; }
+	@$(B)/python -m gentok.book.weights make $(NB)
+
+weights-all: .venv/.stamp ## make the weights that are missing, in MINUTES=90; goes on next time
+	@$(B)/python -m gentok.book.weights all --minutes $(MINUTES) $(if $(FORCE),--force)
 
 stale: .venv/.stamp ## name the notebooks and records whose code has changed
 	@$(B)/python -m gentok.book.notebook stale --profile $(PROFILE)

@@ -43,7 +43,7 @@ SYSTEM = SimpleNamespace(
 STOPS_AT = 4
 
 
-def train(config, profile, *, out, resume, seed):
+def train(preset, profile, *, out, resume, seed):
     """A recipe; a run that is no resumption is stopped by Ctrl-C."""
     stop = None
     if not resume and profile.name == "cpu":

@@ -9,7 +9,7 @@ perceptual distance takes any feature network, since LPIPS weights are not part 
 Shapes: B batch, H W pixels, h w grid (H / factor, W / factor), N = h w tokens, K codes, D channels.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
@@ -73,28 +73,31 @@ class VQGANConfig:
         return self.image_size // self.factor
 
 
+# 32x32 pixels, f=4: 8x8 tokens. Narrow where the pixels are many. For runs of minutes: latents of
+# fixed scale and a weak commitment (or all codes go to brightness), a codebook that follows
+# quickly, an early adversary.
+_TINY = VQGANConfig(
+    image_size=32,
+    codebook_size=64,
+    code_dim=8,
+    channels=16,
+    multipliers=(1, 2, 4),
+    num_res_blocks=1,
+    attention_stages=(),
+    groups=4,
+    decay=0.95,
+    commitment=0.01,
+    normalize_latents=True,
+    perceptual_weight=0.2,
+    adversarial_weight=0.2,
+    adversarial_start=600,
+    discriminator_channels=16,
+    discriminator_layers=2,
+)
 PRESETS: dict[str, VQGANConfig] = {
-    # 32x32 pixels, f=4: 8x8 tokens. Narrow where the pixels are many. For runs of minutes: latents
-    # of fixed scale and a weak commitment (or all codes go to brightness), a codebook that follows
-    # quickly, an early adversary.
-    "tiny": VQGANConfig(
-        image_size=32,
-        codebook_size=64,
-        code_dim=8,
-        channels=16,
-        multipliers=(1, 2, 4),
-        num_res_blocks=1,
-        attention_stages=(),
-        groups=4,
-        decay=0.95,
-        commitment=0.01,
-        normalize_latents=True,
-        perceptual_weight=0.2,
-        adversarial_weight=0.2,
-        adversarial_start=600,
-        discriminator_channels=16,
-        discriminator_layers=2,
-    ),
+    "tiny": _TINY,
+    # The book's own for the procedural world, whose trained weights are `base/vqgan`.
+    "world-32": replace(_TINY, codebook_size=256, channels=24, adversarial_start=1280),
     "vqgan-f16-1024": VQGANConfig(published_params=72_141_699),  # the tokenizer size ENAT uses
     "vqgan-f16-16384": VQGANConfig(codebook_size=16384, published_params=76_073_859),
 }
