@@ -28,8 +28,8 @@ def reconstructions(tokenizer: nn.Module, n: int) -> dict[str, float]:
     y = torch.cat(parts).cpu().clamp(-1, 1)
     return {
         "psnr": float(psnr(x, y).mean()),
-        "judge_accuracy": _named(y, held_out.labels),
-        "judge_accuracy_on_data": _named(x, held_out.labels),
+        "judge_accuracy": named(y, held_out.labels),
+        "judge_accuracy_on_data": named(x, held_out.labels),
     }
 
 
@@ -47,12 +47,12 @@ def samples(system: nn.Module, n: int) -> dict[str, float]:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(HELD_OUT)
         drawn = [system.sample(len(part), part.to(device)).cpu() for part in labels.split(ROWS)]
-    return {"judge_accuracy": _named(torch.cat(drawn).clamp(-1, 1), labels)}
+    return {"judge_accuracy": named(torch.cat(drawn).clamp(-1, 1), labels)}
 
 
 @torch.no_grad()
-def _named(images: Tensor, labels: Tensor) -> float:
-    """Share of images (n, 3, H, W) that the judge calls by their labels (n,)."""
+def named(images: Tensor, labels: Tensor) -> float:
+    """Share of images (n, 3, H, W), in [-1, 1], that the judge calls by their labels (n,)."""
     judge = load_classifier("world")
     guesses = torch.cat([judge(part).argmax(1) for part in images.split(ROWS)])
     return float((guesses == labels).float().mean())

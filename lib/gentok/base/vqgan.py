@@ -97,7 +97,7 @@ _TINY = VQGANConfig(
 PRESETS: dict[str, VQGANConfig] = {
     "tiny": _TINY,
     # The book's own for the procedural world, whose trained weights are `base/vqgan`.
-    "world-32": replace(_TINY, codebook_size=256, channels=24, adversarial_start=1280),
+    "world-32": replace(_TINY, codebook_size=256, channels=24, adversarial_start=3600),
     "vqgan-f16-1024": VQGANConfig(published_params=72_141_699),  # the tokenizer size ENAT uses
     "vqgan-f16-16384": VQGANConfig(codebook_size=16384, published_params=76_073_859),
 }

@@ -244,7 +244,7 @@ _TINY = replace(
 PRESETS: dict[str, FAVAEConfig] = {
     "tiny": pair(_TINY),
     # The book's own for shapes on plain floors, whose trained weights are `fa_vae`.
-    "world-32": pair(_TINY),
+    "world-32": pair(replace(_TINY, channels=24)),
     "f16d32-a": pair(_OPTION_A),
     "f16d32-b": pair(_OPTION_B),
 }

@@ -83,17 +83,18 @@ def plan(preset: str, profile: Profile) -> Plan:
 
 def _world(size: FAVAEConfig, profile: Profile) -> Plan:
     """Shapes on plain floors: an hour on one core."""
-    steps = profile.pick(smoke=4, cpu=600, long=3000, gpu=20_000)
+    steps = profile.pick(smoke=4, cpu=600, long=3500, gpu=20_000)
     tokenizer = Stage(
         steps=steps,
         batch_size=profile.pick(smoke=4, cpu=16, gpu=64),
         lr=2e-3,
-        betas=(0.5, 0.9),
+        betas=(0.9, 0.99),
         warmup=profile.pick(smoke=1, cpu=50),
         schedule="cosine",
+        ema=0.995,
     )
     generator = Stage(
-        steps=profile.pick(smoke=4, cpu=600, long=12_000, gpu=40_000),
+        steps=profile.pick(smoke=4, cpu=600, long=7000, gpu=40_000),
         batch_size=profile.pick(smoke=4, cpu=32, gpu=256),
         lr=1.5e-3,
         betas=(0.9, 0.95),
@@ -101,7 +102,7 @@ def _world(size: FAVAEConfig, profile: Profile) -> Plan:
         schedule="cosine",
         ema=0.999,
     )
-    dit = replace(lightning_dit.PRESETS["tiny"], dim=160, depth=6, num_heads=5, patch_size=1)
+    dit = replace(lightning_dit.PRESETS["tiny"], dim=160, depth=6, num_heads=4, patch_size=1)
     pictures = profile.pick(smoke=32, cpu=16_384)
     return Plan("plain", pictures, _adversary_at(size, 0.8, steps), dit, tokenizer, generator)
 
@@ -148,17 +149,15 @@ def train(
     task = plan(preset, profile)
     source, num_classes = pictures(task, seed)
     torch.manual_seed(seed)
-    model = build(task.size).to(profile.device)
-    fit(
-        model,
+    model = fit(
+        build(task.size).to(profile.device),
         _draw(source, task.tokenizer.batch_size, seed),
         **task.tokenizer.fit_arguments(),
         seed=seed,
         out=out,
         resume=resume,
-    )
-    draw = _draw(source, task.generator.batch_size, seed)
-    _train_generator(task, model, source, draw, num_classes, out, resume, seed)
+    ).ema
+    _train_generator(task, model, source, num_classes, out, resume, seed)
     return model
 
 
@@ -166,26 +165,19 @@ def _train_generator(
     task: Plan,
     model: FAVAE,
     source: ImageSet | Batches,
-    draw: Batches,
     num_classes: int,
     out: str | Path | None,
     resume: bool,
     seed: int,
 ) -> LightningDiT:
-    """The second stage, on latents that are encoded as they are needed."""
+    """The second stage, on latents of the first."""
     c, side, _ = model.config.latent_shape
     size = replace(task.generator_size, in_channels=c, input_size=side, num_classes=num_classes)
     device = next(model.parameters()).device
-
-    @torch.no_grad()
-    def latents(step: int) -> dict[str, Tensor]:
-        batch = draw(step)
-        return {"latent": model.encode(batch["image"].to(device)), "label": batch["label"]}
-
+    latents, some = _latents(task, model, source, seed)
     torch.manual_seed(seed)
     network = LightningDiT(size).to(device)
-    with torch.no_grad():
-        network.set_statistics(model.encode(_some(source).to(device)))
+    network.set_statistics(some.to(device))
     fit(
         network,
         latents,
@@ -195,6 +187,29 @@ def _train_generator(
         resume=resume,
     )
     return network
+
+
+@torch.no_grad()
+def _latents(
+    task: Plan, model: FAVAE, source: ImageSet | Batches, seed: int
+) -> tuple[Batches, Tensor]:
+    """Batches of latents, and some latents to take statistics from.
+
+    Shapes are encoded once, each with its mirror image; other pictures as they are needed.
+    """
+    device, rows = next(model.parameters()).device, task.generator.batch_size
+    if task.data == "plain":
+        images = torch.cat([source.floats(), source.floats().flip(-1)])
+        z = torch.cat([model.encode(part.to(device)).cpu() for part in images.split(256)])
+        return batches({"latent": z, "label": source.labels.repeat(2)}, rows, seed), z[:2048]
+    draw = _draw(source, rows, seed)
+
+    @torch.no_grad()
+    def encoded(step: int) -> dict[str, Tensor]:
+        batch = draw(step)
+        return {"latent": model.encode(batch["image"].to(device)), "label": batch["label"]}
+
+    return encoded, model.encode(_some(source).to(device))
 
 
 def sample(checkpoint: str | Path, out: str | Path, *, n: int, seed: int) -> None:

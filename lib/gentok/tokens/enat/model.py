@@ -69,6 +69,17 @@ PRESETS: dict[str, ENATConfig] = {
         decoder_depth=2,
         schedule=Schedule(guidance_scale=2.0, mask_temperature=4.5, sample_temperature=0.5),
     ),
+    # A small one for pictures of five centred shapes: what the chapter compares.
+    "study-32": ENATConfig(
+        codebook_size=256,
+        num_tokens=64,
+        num_classes=5,
+        dim=64,
+        num_heads=4,
+        encoder_depth=3,
+        decoder_depth=1,
+        schedule=Schedule(guidance_scale=2.0, mask_temperature=4.5, sample_temperature=0.5),
+    ),
     # published_params: the released network less its unused MLP (574,298,113 - 8,393,728, ...).
     "enat-l-256": ENATConfig(published_params=565_904_385),
     "enat-l-512": ENATConfig(

@@ -5,7 +5,7 @@ stands beside it (``<name>.tokenizer.safetensors``). Each stage resumes by itsel
 """
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 
 import torch
@@ -14,12 +14,14 @@ from torch import Tensor, nn
 from gentok.base import recipe as base_recipe
 from gentok.base import vqgan
 from gentok.base.judging import reconstructions, samples
+from gentok.base.masked.nat import MaskedTokenConfig, NATConfig
 from gentok.base.pipeline import Pipeline
 from gentok.base.vqgan import VQGAN, AdversarialVQGAN, VQGANConfig
 from gentok.data import (
     ImageSet,
     available,
     batches,
+    centred_shapes,
     cifar10,
     class_images,
     folder_batches,
@@ -46,7 +48,7 @@ class Plan:
 
     Args:
         data: ``"world"`` (ten shapes on textures), ``"plain"`` (the same on plain floors),
-            ``"cifar10"``, or ``"folder"``: ImageNet's layout under ``GENTOK_DATA/images/<class>/``.
+            ``"centred"`` (five shapes of one size in the middle), ``"cifar10"``, or ``"folder"``: ImageNet's layout under ``GENTOK_DATA/images/<class>/``.
         pictures: how many the world draws.
         size: of the generator; ``tokenizer_size``: of the VQGAN.
         generator: how ENAT is trained; ``ema`` is also the average that plays the earlier step.
@@ -83,6 +85,8 @@ def plan(preset: str, profile: Profile) -> Plan:
         return _published(size, profile, **PUBLISHED[preset])
     if preset == "world-32":
         return _world(size, profile)
+    if preset == "study-32":
+        return _study(size, profile)
     real = profile.name == "gpu" and available().get("cifar10")
     steps = profile.pick(smoke=4, cpu=1000, gpu=20_000)
     tokenizer = Stage(
@@ -120,7 +124,7 @@ def plan(preset: str, profile: Profile) -> Plan:
 def _world(size: ENATConfig, profile: Profile) -> Plan:
     """Shapes on plain floors, on top of the book's own VQGAN: an hour on one core."""
     generator = Stage(
-        steps=profile.pick(smoke=4, cpu=600, long=12_000, gpu=40_000),
+        steps=profile.pick(smoke=4, cpu=600, long=14_000, gpu=40_000),
         batch_size=profile.pick(smoke=8, cpu=32, gpu=128),
         lr=2e-3,
         betas=(0.9, 0.99),
@@ -131,6 +135,28 @@ def _world(size: ENATConfig, profile: Profile) -> Plan:
     )
     number = profile.pick(smoke=64, cpu=16_384)
     return Plan("plain", number, size, vqgan.PRESETS["world-32"], generator, tokenizer=None)
+
+
+def _study(size: ENATConfig, profile: Profile) -> Plan:
+    """Easier shapes, a minute a network: what the chapter trains live and compares."""
+    generator = Stage(
+        steps=profile.pick(smoke=4, cpu=1500, gpu=20_000),
+        batch_size=profile.pick(smoke=8, cpu=32, gpu=128),
+        lr=4e-3,
+        betas=(0.9, 0.99),
+        weight_decay=0.03,
+        warmup=profile.pick(smoke=1, cpu=60),
+        schedule="cosine",
+        ema=0.99,
+    )
+    number = profile.pick(smoke=64, cpu=16_384)
+    return Plan("centred", number, size, vqgan.PRESETS["world-32"], generator, tokenizer=None)
+
+
+def plain_rival(size: ENATConfig) -> NATConfig:
+    """The plain network of as many blocks and the same width: every token passes all of them."""
+    own = {field.name: getattr(size, field.name) for field in fields(MaskedTokenConfig)}
+    return NATConfig(**own, depth=size.encoder_depth + size.decoder_depth)
 
 
 def _published(size: ENATConfig, profile: Profile, batch_size: int, lr: float) -> Plan:
@@ -217,7 +243,7 @@ def pictures(task: Plan, seed: int) -> ImageSet | Batches:
         return _folder(task, seed)
     if task.data == "cifar10":
         return cifar10("train")
-    draw = {"world": class_images, "plain": plain_shapes}[task.data]
+    draw = {"world": class_images, "plain": plain_shapes, "centred": centred_shapes}[task.data]
     return draw(task.pictures, seed=seed)
 
 
