@@ -15,6 +15,8 @@ import torch
 from torch import Tensor, nn
 
 from gentok.nn.attention import SelfAttention
+from gentok.nn.blocks import AdaLNBlock
+from gentok.nn.norm import RMSNorm
 from gentok.nn.position import (
     AxialRope2d,
     LabelEmbedding,
@@ -95,23 +97,13 @@ class FourierTimeEmbedding(nn.Module):
         return self.mlp(torch.cat([angles.sin(), angles.cos()], dim=-1))
 
 
-class LightningBlock(nn.Module):
+class LightningBlock(AdaLNBlock):
     """RMSNorm, attention; RMSNorm, SwiGLU; both shifted, scaled and gated by time and label."""
 
     def __init__(self, dim: int, num_heads: int, rope: AxialRope2d):
-        super().__init__()
-        self.norm1 = nn.RMSNorm(dim, eps=1e-6)
-        self.attention = SelfAttention(dim, num_heads, rope=rope)
-        self.norm2 = nn.RMSNorm(dim, eps=1e-6)
+        attention = SelfAttention(dim, num_heads, rope=rope)
         # Two thirds of 4 D: three matrices of SwiGLU then hold what two of an MLP did.
-        self.mlp = SwiGLU(dim, int(2 / 3 * 4 * dim))
-        self.modulation = Modulation(dim, 6)
-
-    def forward(self, x: Tensor, c: Tensor) -> Tensor:
-        """Tokens (B, N, D) and condition (B, D) -> tokens (B, N, D)."""
-        shift1, scale1, gate1, shift2, scale2, gate2 = self.modulation(c)
-        x = x + gate1[:, None] * self.attention(modulate(self.norm1(x), shift1, scale1))
-        return x + gate2[:, None] * self.mlp(modulate(self.norm2(x), shift2, scale2))
+        super().__init__(dim, attention, SwiGLU(dim, int(2 / 3 * 4 * dim)), norm=RMSNorm)
 
 
 class FinalLayer(nn.Module):
@@ -119,12 +111,12 @@ class FinalLayer(nn.Module):
 
     def __init__(self, dim: int, out: int):
         super().__init__()
-        self.norm = nn.RMSNorm(dim, eps=1e-6)
+        self.norm = RMSNorm(dim)
         self.linear = nn.Linear(dim, out)
         self.modulation = Modulation(dim, 2)
 
     def forward(self, x: Tensor, c: Tensor) -> Tensor:
-        """(B, N, D) and (B, D) -> (B, N, out)."""
+        """Tokens (B, N, D) and a condition a sample (B, D), or a token (B, N, D) -> (B, N, out)."""
         shift, scale = self.modulation(c)
         return self.linear(modulate(self.norm(x), shift, scale))
 
@@ -193,7 +185,9 @@ class LightningDiT(nn.Module):
             )
         check_label(label, config.num_classes)
         c = self.time(t) + self.label(label)  # (B, D)
-        tokens = self.patchify(x).flatten(2).transpose(1, 2) + self.position  # (B, N, D)
+        tokens = self.patchify(x).flatten(2).transpose(1, 2)  # (B, N, D)
+        # Contiguous: a transposed residual stream would slow down every block.
+        tokens = tokens.contiguous() + self.position
         for block in self.blocks:
             tokens = block(tokens, c)
         return self._unpatchify(self.final(tokens, c))
