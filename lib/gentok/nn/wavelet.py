@@ -30,8 +30,8 @@ def haar2d(x: Tensor) -> tuple[Tensor, Tensor]:
         raise ValueError(f"x must be (B, C, H, W) with even H and W, got {tuple(x.shape)}")
     a, b = x[..., 0::2, 0::2], x[..., 0::2, 1::2]  # (B, C, H/2, W/2)
     c, d = x[..., 1::2, 0::2], x[..., 1::2, 1::2]
-    # Sums of strided slices: six to twelve times faster than a grouped convolution. Halving is exact
-    # and happens in place: new memory costs more than the arithmetic.
+    # Sums of strided slices: six to twelve times faster than a grouped convolution. What is new is
+    # changed in place: fresh memory costs more than the arithmetic.
     top, bottom, left, right = a + b, c + d, a - b, c - d
     low = (top + bottom).mul_(0.5)
     high = torch.cat([top - bottom, left + right, left.sub_(right)], dim=1)  # (B, 3C, H/2, W/2)
