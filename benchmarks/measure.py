@@ -42,7 +42,7 @@ class Row:
     """A measured workload: medians in milliseconds; ``low``, ``high`` bound the rounds' ratios.
 
     ``share`` is our rate of floating-point operations over that of a large matrix product in the
-    same run, in [0, 1]; None where the row is no training.
+    same run, which convolutions may surpass; None where the row is no training.
     """
 
     name: str

@@ -12,16 +12,20 @@ from gentok.nn.transformer import init_linears_xavier
 from gentok.nn.vit import VisionTransformer
 
 
-def vivit_pair() -> tuple[nn.Module, nn.Module]:
-    """Ours and transformers' transformer on 4 x 8 x 8 tubelets of 2 x 4 x 4."""
+def vivit_pair(activation: str = "gelu_fast") -> tuple[nn.Module, nn.Module]:
+    """Ours and transformers' transformer on 4 x 8 x 8 tubelets of 2 x 4 x 4.
+
+    The peer's default activation is the tanh form of GELU in single operations; ours is exact.
+    """
     from transformers import VivitConfig, VivitModel
 
     ours = VisionTransformer((8, 32, 32), (2, 4, 4), 3, 192, 6, 6)
     peer = VivitModel(
         VivitConfig(
             image_size=32, num_frames=8, tubelet_size=[2, 4, 4], hidden_size=192,
-            num_hidden_layers=6, num_attention_heads=6, intermediate_size=768, hidden_act="gelu",
-            hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0, layer_norm_eps=1e-6,
+            num_hidden_layers=6, num_attention_heads=6, intermediate_size=768,
+            hidden_act=activation, hidden_dropout_prob=0.0,
+            attention_probs_dropout_prob=0.0, layer_norm_eps=1e-6,
         ),
         add_pooling_layer=False,
     ).train()  # fmt: skip

@@ -73,7 +73,7 @@ def layers_of(model):
 
 
 def test_video_transformers_compute_the_same():
-    ours, peer = vision.vivit_pair()
+    ours, peer = vision.vivit_pair("gelu")
     embeddings = peer.eval().embeddings
     embeddings.patch_embeddings.projection.load_state_dict(ours.patches.state_dict())
     embeddings.cls_token.data = ours.class_token.data
