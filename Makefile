@@ -31,7 +31,7 @@ help: ## list the targets
 	@rm .requirements.tmp && touch $@
 
 book: .venv/.stamp ## install, execute what is stale, render the site (FORCE=1 PROFILE=cpu)
-	@$(B)/python -m gentok.notebook refresh --profile $(PROFILE) $(if $(FORCE),--force)
+	@$(B)/python -m gentok.book.notebook refresh --profile $(PROFILE) $(if $(FORCE),--force)
 	@$(MAKE) --no-print-directory site
 	@echo "open $(CURDIR)/_build/html/index.html"
 
@@ -40,14 +40,14 @@ site: .venv/.stamp ## render the site from the committed outputs; warnings are e
 
 execute: .venv/.stamp ## run one notebook and store its outputs (NB=enat PROFILE=cpu)
 	@test -n "$(NB)" || { echo "error: say which: make execute NB=<slug>" >&2; exit 2; }
-	@$(B)/python -m gentok.notebook execute $(NB) --profile $(PROFILE)
+	@$(B)/python -m gentok.book.notebook execute $(NB) --profile $(PROFILE)
 
 study: .venv/.stamp ## measure one notebook's claims over all seeds (NB=enat)
 	@test -n "$(NB)" || { echo "error: say which: make study NB=<slug>" >&2; exit 2; }
-	@$(B)/python -m gentok.notebook study $(NB)
+	@$(B)/python -m gentok.book.notebook study $(NB)
 
 stale: .venv/.stamp ## name the notebooks and records whose code has changed
-	@$(B)/python -m gentok.notebook stale --profile $(PROFILE)
+	@$(B)/python -m gentok.book.notebook stale --profile $(PROFILE)
 
 lab: .venv/.stamp ## open JupyterLab; saving a notebook writes both of its halves
 	@$(B)/jupyter lab notebooks
@@ -69,7 +69,7 @@ lint: .venv/.stamp ## ruff, the floors of the library (import-linter), spelling
 	@$(B)/codespell
 
 student: .venv/.stamp ## copies of the notebooks without solutions, in _build/student
-	@$(B)/python -m gentok.notebook student
+	@$(B)/python -m gentok.book.notebook student
 
 mutate: .venv/.stamp ## break mechanisms on purpose; the tests must notice each
 	@$(PYTEST) -m mutation tests

@@ -8,10 +8,10 @@ from torch import nn
 
 from benchmarks.measure import Work, Workload, backward
 from gentok.backbones import cvt
-from gentok.efficient.matformer import MatLM, MatLMConfig
+from gentok.efficient.matformer.model import MatLM, MatLMConfig
 from gentok.nn.conv3d import CausalConv3d, VideoGroupNorm
 from gentok.process.gaussian import DiagonalGaussian
-from gentok.signals.wave_encoder import WaveEncoder, WaveEncoderConfig
+from gentok.signals.mert.wave_encoder import WaveEncoder, WaveEncoderConfig
 
 
 def cvt_train() -> tuple[Work, Work]:

@@ -8,14 +8,14 @@ from torch import nn
 from benchmarks.measure import Work, Workload, backward
 from benchmarks.networks import NETWORKS
 from benchmarks.vision import VISION, DenseTopK
-from gentok.diffusion.lightning_dit import LightningDiT, LightningDiTConfig
+from gentok.base.lightning_dit import LightningDiT, LightningDiTConfig
+from gentok.base.masked.nat import NAT, NATConfig
 from gentok.nn.conv import ConvDecoder, ConvEncoder
 from gentok.nn.quantize import ResidualVQ, VectorQuantizer
 from gentok.nn.sae import TopKSAE
 from gentok.nn.wavelet import haar2d, inverse_haar2d
 from gentok.process.flow import euler_sample
 from gentok.process.gaussian import DiagonalGaussian
-from gentok.tokens.nat import NAT, NATConfig
 
 CODES, DIM, GRID = 512, 64, 64
 

@@ -13,8 +13,9 @@ import pytest
 import torch
 from toy_training import Game, ToyConfig, train_game
 
-from gentok import cli, registry
-from gentok.claims import compare
+from gentok import cli
+from gentok.book import registry
+from gentok.book.claims import compare
 
 
 @dataclass(frozen=True)
@@ -65,7 +66,7 @@ def stand_in(monkeypatch, tmp_path):
     load = registry.load
     monkeypatch.setattr(registry, "load", lambda slug: SYSTEM if slug == "fa_vae" else load(slug))
     recipe = SimpleNamespace(train=train, sample=sample)
-    monkeypatch.setitem(sys.modules, "gentok.recipes.fa_vae", recipe)
+    monkeypatch.setitem(sys.modules, "gentok.latents.fa_vae.recipe", recipe)
     monkeypatch.delenv("GENTOK_PROFILE", raising=False)
     monkeypatch.setenv("GENTOK_RESULTS", str(tmp_path / "results"))
     monkeypatch.chdir(tmp_path)
@@ -170,7 +171,7 @@ def test_a_full_disk_is_one_line_and_keeps_the_checkpoint(capsys, monkeypatch):
     def full(*args, **kwargs):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("gentok.checkpoint.save_file", full)
+    monkeypatch.setattr("gentok.training.checkpoint.save_file", full)
     code, _, err = gentok(capsys, *words)
     assert code == 2 and err.count("\n") == 1
     assert "No space left on device; the earlier checkpoint is intact" in err

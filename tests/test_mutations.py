@@ -6,7 +6,7 @@ import shutil
 import pytest
 from mutations import MUTATIONS, run_tests
 
-from gentok import pairs
+from gentok.book import pairs
 
 ROOT = pairs.find_root()
 pytestmark = [pytest.mark.mutation, pytest.mark.slow]

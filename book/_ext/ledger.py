@@ -16,8 +16,8 @@ from docutils.parsers.rst import directives
 from sphinx.util.docutils import SphinxDirective
 from tables import table
 
-from gentok import registry
-from gentok.claims import read_record
+from gentok.book import registry
+from gentok.book.claims import read_record
 
 HEADERS = ("claim", "expected", "measured", "difference (95 % interval)", "seeds", "verdict")
 SIGNS = {"lower": "<", "higher": ">", "equal": "="}

@@ -12,7 +12,7 @@ from docutils.parsers.rst import directives
 from sphinx.util.docutils import SphinxDirective
 from tables import table
 
-from gentok import closure, registry
+from gentok.book import closure, registry
 
 
 class Directive(SphinxDirective):

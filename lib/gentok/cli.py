@@ -4,7 +4,6 @@ Exit codes: 0 done, 2 an error (one line on standard error says which), 130 stop
 ``--json`` standard output holds JSON and nothing else; its keys do not change.
 """
 
-import importlib
 import json
 import os
 import shlex
@@ -16,7 +15,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from gentok import registry
+from gentok.book import registry
 
 # torch takes seconds to import, so each command imports what it needs.
 app = typer.Typer(
@@ -103,7 +102,7 @@ def train(
     chosen = _profile(profile)
     out = out or Path("runs") / f"{slug}-{preset}-{chosen.name}.safetensors"
     _check_out(out, resume, chosen.name)
-    recipe = importlib.import_module(f"gentok.recipes.{slug}")
+    recipe = registry.recipe(slug)
     try:
         recipe.train(config, chosen, out=out, resume=resume, seed=seed)
     except KeyboardInterrupt:
@@ -128,7 +127,7 @@ def sample(
     registry.load(slug)
     if not checkpoint.is_file():
         raise FileNotFoundError(f"--from: no checkpoint at {checkpoint}")
-    recipe = importlib.import_module(f"gentok.recipes.{slug}")
+    recipe = registry.recipe(slug)
     out.parent.mkdir(parents=True, exist_ok=True)
     recipe.sample(checkpoint, out, n=n, seed=seed)
     print(f"wrote {out}")
@@ -140,7 +139,7 @@ def claims(as_json: Json = False) -> None:
 
     All verdicts are computed again from the recorded values; a record that disagrees is an error.
     """
-    from gentok.claims import Ledger
+    from gentok.book.claims import Ledger
 
     ledger = Ledger()
     if wrong := ledger.mismatches():
@@ -221,7 +220,7 @@ def _facts(system: registry.System) -> dict[str, Any]:
 
 
 def _profile(name: str) -> Any:
-    from gentok import profiles
+    from gentok.training import profiles
 
     if name not in profiles.SEEDS:
         hint = registry.nearest(name, list(profiles.SEEDS))

@@ -10,8 +10,8 @@ import torch
 
 import gentok
 from gentok import data
-from gentok.claims import results_folder
-from gentok.profiles import accelerator_device
+from gentok.book.claims import results_folder
+from gentok.training.profiles import accelerator_device
 
 PACKAGES = ("accelerate", "datasets", "numpy", "safetensors", "transformers", "jupyter-book")
 GIB = 2**30

@@ -39,8 +39,6 @@ profile = "cpu"  # "smoke" for tests, "study" for the record, "gpu"
 
 # %% tags=["hide-input"]
 import inspect
-import resource
-import sys
 import time
 import warnings
 from dataclasses import replace
@@ -53,9 +51,10 @@ import torch
 import torch.nn.functional as F
 from matplotlib.patches import Rectangle
 
-from gentok import plot, profiles
-from gentok.backbones import cvt, vit
-from gentok.backbones.cvt_cost import cvt_macs
+from gentok.backbones import cvt
+from gentok.backbones.cvt.cost import cvt_macs
+from gentok.base import vit
+from gentok.book.study import Study, summarize
 from gentok.data import (
     ImageSet,
     available,
@@ -70,11 +69,13 @@ from gentok.data.mixing import erased, mixed
 from gentok.measure import (
     count_flops,
     count_parameters,
+    peak_memory,
     radial_power_spectrum,
     tsne,
 )
-from gentok.study import Study, summarize
-from gentok.train import fit
+from gentok.show import plot
+from gentok.training import profiles
+from gentok.training.loop import fit
 
 began = time.perf_counter()
 plot.use_style()
@@ -428,6 +429,7 @@ def train(network, images, steps, seed=0, progress=False):
         weight_decay=0.05,
         warmup=min(20, steps - 1),
         schedule="cosine",
+        clip=1.0,
         seed=seed,
         log_every=1,
         progress=progress,
@@ -1011,7 +1013,7 @@ for module in (cvt, vit):
 # `transformers` computes the exact GELU; `activation` chooses:
 #
 # ```python
-# from gentok.backbones.cvt_weights import from_transformers
+# from gentok.backbones.cvt.weights import from_transformers
 #
 # network = from_transformers("microsoft/cvt-13", download=True)
 # ```
@@ -1243,13 +1245,11 @@ pd.DataFrame(rows).T.round(2)
 
 # %%
 study.finish()
-peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-peak /= 1024**2 if sys.platform == "darwin" else 1024
 cost = {
     "profile": level.name,
     "device": level.device,
     "wall time": f"{time.perf_counter() - began:.0f} s",
-    "peak memory": f"{peak:.0f} MiB",
+    "peak memory": f"{peak_memory():.0f} MiB",
     "threads": torch.get_num_threads(),
 }
 pd.DataFrame(cost, index=[""]).T.rename(columns={"": "this run"})

@@ -47,8 +47,6 @@ profile = "cpu"  # "smoke" for tests, "study" for the record, "gpu"
 # %% tags=["hide-input"]
 import html
 import inspect
-import resource
-import sys
 import time
 import warnings
 from dataclasses import replace
@@ -62,7 +60,7 @@ import torch.nn.functional as F
 from IPython.display import HTML
 from matplotlib.patches import Rectangle
 
-from gentok import plot, profiles
+from gentok.book.study import Study, summarize
 from gentok.data import batches, digits, text
 from gentok.data.characters import (
     split_text,
@@ -71,12 +69,14 @@ from gentok.data.characters import (
     window_batches,
     windows,
 )
-from gentok.efficient import elastic, matformer, nested
-from gentok.efficient.decoding import write
-from gentok.measure import count_flops, count_parameters, tsne
+from gentok.efficient import matformer
+from gentok.efficient.matformer import elastic, nested
+from gentok.efficient.matformer.decoding import write
+from gentok.measure import count_flops, count_parameters, peak_memory, tsne
 from gentok.process import speculative
-from gentok.study import Study, summarize
-from gentok.train import fit
+from gentok.show import plot
+from gentok.training import profiles
+from gentok.training.loop import fit
 
 began = time.perf_counter()
 plot.use_style()
@@ -262,6 +262,7 @@ def train_lm(config, steps, seed=0, progress=False):
         weight_decay=0.01,
         warmup=min(30, steps // 2),
         schedule="cosine",
+        clip=1.0,
         seed=seed,
         log_every=1,
         progress=progress,
@@ -876,6 +877,7 @@ def train_vit(config, steps, seed=0, progress=False):
         weight_decay=0.1,
         warmup=min(30, steps // 2),
         schedule="cosine",
+        clip=1.0,
         seed=seed,
         progress=progress,
     )
@@ -1355,13 +1357,11 @@ print(check_joint(joint_cost))
 
 # %%
 study.finish()
-peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-peak /= 1024**2 if sys.platform == "darwin" else 1024
 cost = {
     "profile": level.name,
     "device": level.device,
     "wall time": f"{time.perf_counter() - began:.0f} s",
-    "peak memory": f"{peak:.0f} MiB",
+    "peak memory": f"{peak_memory():.0f} MiB",
     "threads": torch.get_num_threads(),
 }
 pd.DataFrame(cost, index=[""]).T.rename(columns={"": "this run"})

@@ -41,7 +41,6 @@ model_name = ""  # "EleutherAI/pythia-70m-deduped", or a folder like it
 # %%
 import dataclasses
 import inspect
-import resource
 import tempfile
 import time
 import warnings
@@ -55,12 +54,20 @@ import torch
 from IPython.display import HTML, display
 from transformers.utils.logging import disable_progress_bar
 
-from gentok import plot, profiles
+from gentok.base.language_model import PRESETS as LANGUAGE_MODELS
+from gentok.base.language_model import (
+    LanguageModelConfig,
+    load,
+    losses,
+    save,
+)
+from gentok.book.study import Study, summarize
 from gentok.data import batches, photographs
-from gentok.interpret.activations import collect
-from gentok.interpret.bench import features_of
-from gentok.interpret.corpus import KINDS, read_corpus
-from gentok.interpret.explain import (
+from gentok.interpret.vsae import PRESETS, VSAE, VSAEConfig, build
+from gentok.interpret.vsae.activations import collect
+from gentok.interpret.vsae.bench import features_of
+from gentok.interpret.vsae.corpus import KINDS, read_corpus
+from gentok.interpret.vsae.explain import (
     clusters,
     contexts_table,
     hover_map,
@@ -69,25 +76,18 @@ from gentok.interpret.explain import (
     summarise,
     top_contexts,
 )
-from gentok.interpret.language_model import PRESETS as LANGUAGE_MODELS
-from gentok.interpret.language_model import (
-    LanguageModelConfig,
-    load,
-    losses,
-    save,
-)
-from gentok.interpret.superposition import Superposition
-from gentok.interpret.vsae import PRESETS, VSAE, VSAEConfig, build
-from gentok.measure import band_energy, count_parameters, tsne
-from gentok.nn.sae import TopKSAE
-from gentok.recipes.vsae import (
+from gentok.interpret.vsae.recipe import (
     book_corpus,
     make_bench,
     train_language_model,
     train_sae,
 )
-from gentok.study import Study, summarize
-from gentok.train import fit
+from gentok.interpret.vsae.superposition import Superposition
+from gentok.measure import band_energy, count_parameters, peak_memory, tsne
+from gentok.nn.sae import TopKSAE
+from gentok.show import plot
+from gentok.training import profiles
+from gentok.training.loop import fit
 
 began = time.monotonic()
 run = profiles.profile(profile)
@@ -1187,6 +1187,7 @@ tokenizer = fit(
     lr=3e-3,
     betas=(0.5, 0.9),
     schedule="cosine",
+    clip=1.0,
 ).model
 pictures = images.floats()
 with torch.no_grad():
@@ -1295,7 +1296,7 @@ print(f"rank correlation {rank:.2f}")
 
 # %%
 # NBVAL_CHECK_OUTPUT
-from gentok.interpret.language_model import build as build_language_model
+from gentok.base.language_model import build as build_language_model
 
 with tempfile.TemporaryDirectory() as folder:
     stranger = build_language_model(LanguageModelConfig(512, 32, 4, 2, 64, 64))
@@ -1546,11 +1547,10 @@ check_rescale(rescale)
 # ## What this run cost
 
 # %%
-usage = resource.getrusage(resource.RUSAGE_SELF)
 print(f"profile {run.name}, {torch.get_num_threads()} threads, {run.device}")
 print(f"wall time   {time.monotonic() - began:.0f} s")
-print(f"processor   {usage.ru_utime + usage.ru_stime:.0f} s")
-print(f"peak memory {usage.ru_maxrss / 2**20:.1f} GiB")
+print(f"processor   {time.process_time():.0f} s")
+print(f"peak memory {peak_memory() / 2**10:.1f} GiB")
 
 # %% [markdown]
 # ## Further reading

@@ -40,8 +40,6 @@ profile = "cpu"  # "smoke" for tests, "study" for the record, "gpu"
 
 # %% tags=["hide-input"]
 import inspect
-import resource
-import sys
 import time
 import warnings
 from dataclasses import replace
@@ -52,11 +50,13 @@ import matplotlib.pyplot as plt
 import pandas as pd
 import torch
 
-from gentok import plot, profiles
+from gentok.base import kl_vae, lightning_dit
+from gentok.base.foundation import cosine_loss, distance_matrix_loss
+from gentok.base.kl_vae import KLVAE
+from gentok.base.lightning_dit import LightningDiT
+from gentok.book.study import Study, summarize
 from gentok.data import available, batches, cifar10, photographs
-from gentok.diffusion import lightning_dit
-from gentok.diffusion.lightning_dit import LightningDiT
-from gentok.latents import fa_vae, kl_vae
+from gentok.latents import fa_vae
 from gentok.latents.fa_vae import (
     FAVAE,
     CoupledWaveletVAE,
@@ -65,21 +65,21 @@ from gentok.latents.fa_vae import (
     baselines,
     merge,
 )
-from gentok.latents.foundation import cosine_loss, distance_matrix_loss
-from gentok.latents.kl_vae import KLVAE
 from gentok.measure import (
     band_energy,
     band_errors,
     embeddings,
     frechet_distance,
     load_classifier,
+    peak_memory,
     perceptual_distance,
     radial_power_spectrum,
     spectrum_distance,
 )
 from gentok.nn.wavelet import haar2d, inverse_haar2d
-from gentok.study import Study, summarize
-from gentok.train import fit
+from gentok.show import plot
+from gentok.training import profiles
+from gentok.training.loop import fit
 
 began = time.perf_counter()
 plot.use_style()
@@ -294,6 +294,7 @@ def run(model, images, seed, progress=False):
         betas=(0.5, 0.9),
         schedule="cosine",
         warmup=min(20, STEPS),
+        clip=1.0,
         seed=seed,
         log_every=max(1, STEPS // 20),
         progress=progress,
@@ -937,6 +938,7 @@ def train_generator(tokenizer, seed, progress=False):
         betas=(0.9, 0.95),
         warmup=min(20, DIT_STEPS),
         schedule="cosine",
+        clip=1.0,
         ema=0.99,
         seed=seed,
         progress=progress,
@@ -1315,13 +1317,11 @@ print(check_mdms(mdms))
 # ## What this run cost
 
 # %%
-peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-peak /= 1024**2 if sys.platform == "darwin" else 1024
 cost = {
     "profile": level.name,
     "device": level.device,
     "wall time": f"{time.perf_counter() - began:.0f} s",
-    "peak memory": f"{peak:.0f} MiB",
+    "peak memory": f"{peak_memory():.0f} MiB",
     "threads": torch.get_num_threads(),
 }
 pd.DataFrame(cost, index=[""]).T.rename(columns={"": "this run"})

@@ -41,8 +41,6 @@ profile = "cpu"  # "smoke" for tests, "study" for the record, "gpu"
 
 # %% tags=["hide-input"]
 import inspect
-import resource
-import sys
 import tempfile
 import time
 import warnings
@@ -56,25 +54,29 @@ import torch
 import transformers
 from sklearn.linear_model import RidgeClassifier
 
-from gentok import plot, profiles
+from gentok.base import kl_vae
+from gentok.base.lightning_dit import LightningDiTConfig
+from gentok.book.study import Study, summarize
 from gentok.data import batches, photographs
-from gentok.diffusion.lightning_dit import LightningDiTConfig
-from gentok.latents import kl_vae, rae, rae_dit, small_mae
-from gentok.latents.ddt import DDT
-from gentok.latents.rae import RAE
-from gentok.latents.rae_dit import RAEDiT, RAEDiTConfig
-from gentok.latents.rae_encoder import EncoderConfig, outline_encoder
+from gentok.latents import rae
+from gentok.latents.rae import RAE, small_mae
+from gentok.latents.rae import dit as rae_dit
+from gentok.latents.rae.ddt import DDT
+from gentok.latents.rae.dit import RAEDiT, RAEDiTConfig
+from gentok.latents.rae.encoder import EncoderConfig, outline_encoder
 from gentok.measure import (
     count_flops,
     embeddings,
     frechet_distance,
     load_classifier,
+    peak_memory,
     psnr,
     tsne,
 )
 from gentok.process.flow import shift_times
-from gentok.study import Study, summarize
-from gentok.train import fit
+from gentok.show import plot
+from gentok.training import profiles
+from gentok.training.loop import fit
 
 transformers.utils.logging.disable_progress_bar()
 began = time.perf_counter()
@@ -150,6 +152,7 @@ mae_run = fit(
     weight_decay=0.05,
     warmup=min(40, MAE_STEPS),
     schedule="cosine",
+    clip=1.0,
 )
 folder = mae.save(tempfile.mkdtemp())
 ENCODER = MAE.encoder(folder)
@@ -297,6 +300,7 @@ def run(model, steps, seed, progress=False):
         betas=(0.9, 0.95),
         schedule="cosine",
         warmup=min(20, steps),
+        clip=1.0,
         seed=seed,
         log_every=max(1, steps // 20),
         progress=progress,
@@ -516,6 +520,7 @@ def one_image(seed, dim, depth):
         betas=(0.9, 0.95),
         warmup=min(20, WIDTH_STEPS),
         schedule="cosine",
+        clip=1.0,
         seed=seed,
         log_every=1,
         progress=False,
@@ -693,6 +698,7 @@ def train_generator(config, z, seed, steps=GEN_STEPS, progress=False):
         betas=(0.9, 0.95),
         warmup=min(20, steps),
         schedule="cosine",
+        clip=1.0,
         ema=0.98,
         seed=seed,
         log_every=max(1, steps // 30),
@@ -1382,13 +1388,11 @@ print(check_noise(add_noise))
 # ## What this run cost
 
 # %%
-peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-peak /= 1024**2 if sys.platform == "darwin" else 1024
 cost = {
     "profile": level.name,
     "device": level.device,
     "wall time": f"{time.perf_counter() - began:.0f} s",
-    "peak memory": f"{peak:.0f} MiB",
+    "peak memory": f"{peak_memory():.0f} MiB",
     "threads": torch.get_num_threads(),
 }
 pd.DataFrame(cost, index=[""]).T.rename(columns={"": "this run"})

@@ -43,8 +43,6 @@ profile = "cpu"  # "smoke" for tests, "study" for the record, "gpu"
 
 # %% tags=["hide-input"]
 import inspect
-import resource
-import sys
 import time
 import warnings
 from dataclasses import replace
@@ -57,7 +55,7 @@ import pandas as pd
 import torch
 from sklearn.svm import LinearSVC
 
-from gentok import plot, profiles
+from gentok.book.study import Study, summarize
 from gentok.data import SOLID_NAMES, available, meshes, sample_mesh
 from gentok.data.clouds import (
     OBJECT_NAMES,
@@ -71,15 +69,18 @@ from gentok.measure import (
     chamfer_distance,
     count_flops,
     count_parameters,
+    peak_memory,
     tsne,
 )
 from gentok.nn.attention import split_heads
 from gentok.nn.points import farthest_points, take_points
-from gentok.shapes import point_mae, point_tasks
-from gentok.shapes.point_layers import PatchTokenizer
-from gentok.shapes.point_pictures import cloud_grid, draw_cloud
-from gentok.study import Study, summarize
-from gentok.train import fit
+from gentok.shapes import point_mae
+from gentok.shapes.point_mae import tasks as point_tasks
+from gentok.shapes.point_mae.layers import PatchTokenizer
+from gentok.shapes.point_mae.pictures import cloud_grid, draw_cloud
+from gentok.show import plot
+from gentok.training import profiles
+from gentok.training.loop import fit
 
 began = time.perf_counter()
 plot.use_style()
@@ -1332,13 +1333,11 @@ print(check_visible(visible))
 
 # %%
 study.finish()
-peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-peak /= 1024**2 if sys.platform == "darwin" else 1024
 cost = {
     "profile": level.name,
     "device": level.device,
     "wall time": f"{time.perf_counter() - began:.0f} s",
-    "peak memory": f"{peak:.0f} MiB",
+    "peak memory": f"{peak_memory():.0f} MiB",
     "threads": torch.get_num_threads(),
 }
 pd.DataFrame(cost, index=[""]).T.rename(columns={"": "this run"})

@@ -44,8 +44,6 @@ profile = "cpu"  # "smoke" for tests, "study" for the record, "gpu"
 # %% tags=["hide-input"]
 import inspect
 import math
-import resource
-import sys
 import time
 import warnings
 from dataclasses import replace
@@ -56,19 +54,21 @@ import matplotlib.pyplot as plt
 import pandas as pd
 import torch
 
-from gentok import plot, profiles
+from gentok.book.study import Study, summarize
 from gentok.data import batches
 from gentok.data.music import INSTRUMENTS, KEYS
-from gentok.measure import code_usage, count_parameters, tsne
-from gentok.media import show_audio
+from gentok.measure import code_usage, count_parameters, peak_memory, tsne
 from gentok.nn.spectrogram import MelSpectrogram, log_mel
-from gentok.recipes.mert import codes_of, compose, train_codec
-from gentok.signals import codec, mert
-from gentok.signals.masking import mix_in_batch, span_mask
-from gentok.signals.probing import probe_layers
-from gentok.signals.wave_encoder import relaxed_attention
-from gentok.study import Study, summarize
-from gentok.train import fit
+from gentok.show import plot
+from gentok.show.media import show_audio
+from gentok.signals import mert
+from gentok.signals.mert import codec
+from gentok.signals.mert.masking import mix_in_batch, span_mask
+from gentok.signals.mert.probing import probe_layers
+from gentok.signals.mert.recipe import codes_of, compose, train_codec
+from gentok.signals.mert.wave_encoder import relaxed_attention
+from gentok.training import profiles
+from gentok.training.loop import fit
 
 began = time.perf_counter()
 plot.use_style()
@@ -1050,13 +1050,11 @@ print(check_fit(fit_targets))
 
 # %%
 study.finish()
-peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-peak /= 1024**2 if sys.platform == "darwin" else 1024
 cost = {
     "profile": level.name,
     "device": level.device,
     "wall time": f"{time.perf_counter() - began:.0f} s",
-    "peak memory": f"{peak:.0f} MiB",
+    "peak memory": f"{peak_memory():.0f} MiB",
     "threads": torch.get_num_threads(),
 }
 pd.DataFrame(cost, index=[""]).T.rename(columns={"": "this run"})

@@ -41,8 +41,6 @@ profile = "cpu"  # "smoke" for tests, "study" for the record, "gpu"
 
 # %% tags=["hide-input"]
 import inspect
-import resource
-import sys
 import time
 import warnings
 from dataclasses import replace
@@ -56,7 +54,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from gentok import plot, profiles
+from gentok.book.study import Study, summarize
 from gentok.data import available, batches, mocap, sample_motions
 from gentok.data.motion import ACTIONS, FEET, FPS, OFFSETS, PARENTS
 from gentok.data.motion_features import (
@@ -70,16 +68,19 @@ from gentok.measure import (
     code_usage,
     count_parameters,
     frechet_distance,
+    peak_memory,
     tsne,
 )
-from gentok.media import show_skeletons
-from gentok.recipes.mogo import PROMPTS, window_batches
-from gentok.signals import mogo, motion_rvq
-from gentok.signals.flattened import FlattenedTransformer
-from gentok.signals.motion_text import HashedWords
-from gentok.signals.relative_attention import RelativeAttention
-from gentok.study import Study, summarize
-from gentok.train import fit
+from gentok.show import plot
+from gentok.show.media import show_skeletons
+from gentok.signals import mogo
+from gentok.signals.mogo import motion_rvq
+from gentok.signals.mogo.flattened import FlattenedTransformer
+from gentok.signals.mogo.motion_text import HashedWords
+from gentok.signals.mogo.recipe import PROMPTS, window_batches
+from gentok.signals.mogo.relative_attention import RelativeAttention
+from gentok.training import profiles
+from gentok.training.loop import fit
 
 began = time.perf_counter()
 plot.use_style()
@@ -204,6 +205,7 @@ def fit_tokenizer(seed=0, steps=SHORT, progress=False, **changes):
         betas=(0.9, 0.99),
         warmup=min(20, steps - 1),
         schedule="cosine",
+        clip=1.0,
         seed=seed,
         progress=progress,
     )
@@ -458,7 +460,7 @@ axes[0].set_ylabel("level predicted");
 # released code it passes through the *past* only.
 #
 # Text enters as one frozen sentence vector. Mogo takes it from CLIP
-# {cite:p}`radford2021clip` (`gentok.signals.motion_text.ClipText`). Here a
+# {cite:p}`radford2021clip` (`gentok.signals.mogo.motion_text.ClipText`). Here a
 # substitute does: every word has a fixed random vector, a sentence is their
 # sum. It knows which words occur, and nothing of their meaning.
 #
@@ -541,6 +543,7 @@ def fit_generator(
         betas=(0.9, 0.99),
         warmup=min(30, steps - 1),
         schedule="cosine",
+        clip=1.0,
         seed=seed,
         progress=progress,
     )
@@ -664,6 +667,7 @@ judge = fit(
     steps=level.pick(smoke=3, cpu=150),
     lr=2e-3,
     schedule="cosine",
+    clip=1.0,
     progress=False,
 ).model
 
@@ -1268,13 +1272,11 @@ print(check_by_key(by_key))
 
 # %%
 study.finish()
-peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-peak /= 1024**2 if sys.platform == "darwin" else 1024
 cost = {
     "profile": level.name,
     "device": level.device,
     "wall time": f"{time.perf_counter() - began:.0f} s",
-    "peak memory": f"{peak:.0f} MiB",
+    "peak memory": f"{peak_memory():.0f} MiB",
     "threads": torch.get_num_threads(),
 }
 pd.DataFrame(cost, index=[""]).T.rename(columns={"": "this run"})

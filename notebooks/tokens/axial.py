@@ -44,8 +44,6 @@ profile = "cpu"  # "smoke" for tests, "study" for the record, "gpu"
 # %% tags=["hide-input"]
 import inspect
 import itertools
-import resource
-import sys
 import time
 import warnings
 from dataclasses import replace
@@ -59,30 +57,32 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from gentok import plot, profiles
+from gentok.book.study import Study, summarize
 from gentok.data import batches
 from gentok.data.coloured_digits import coloured_digits
 from gentok.measure import (
     count_flops,
     count_parameters,
+    peak_memory,
     radial_power_spectrum,
     spectrum_distance,
 )
 from gentok.nn.attention import merge_heads, split_heads
 from gentok.process.masked import gumbel
-from gentok.study import Study, summarize
+from gentok.show import plot
 from gentok.tokens import axial
-from gentok.tokens.axial_cost import plane_macs, sampling_evaluations
-from gentok.tokens.axial_decoder import PlaneDecoder, draw_naive
-from gentok.tokens.axial_layers import (
+from gentok.tokens.axial.cost import plane_macs, sampling_evaluations
+from gentok.tokens.axial.decoder import PlaneDecoder, draw_naive
+from gentok.tokens.axial.layers import (
     COLUMN,
     ROW,
     AxialAttention,
     Block,
     shift,
 )
-from gentok.tokens.axial_reach import prefix, sensitivity
-from gentok.train import fit
+from gentok.tokens.axial.reach import prefix, sensitivity
+from gentok.training import profiles
+from gentok.training.loop import fit
 
 began = time.perf_counter()
 plot.use_style()
@@ -1170,13 +1170,11 @@ print(check_cached(cached))
 
 # %%
 study.finish()
-peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-peak /= 1024**2 if sys.platform == "darwin" else 1024
 cost = {
     "profile": level.name,
     "device": level.device,
     "wall time": f"{time.perf_counter() - began:.0f} s",
-    "peak memory": f"{peak:.0f} MiB",
+    "peak memory": f"{peak_memory():.0f} MiB",
     "threads": torch.get_num_threads(),
 }
 pd.DataFrame(cost, index=[""]).T.rename(columns={"": "this run"})

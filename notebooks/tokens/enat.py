@@ -40,8 +40,6 @@ profile = "cpu"  # "smoke" for tests, "study" for the record, "gpu"
 
 # %% tags=["hide-input"]
 import inspect
-import resource
-import sys
 import time
 import warnings
 from dataclasses import replace
@@ -54,7 +52,12 @@ import pandas as pd
 import torch
 import torch.nn.functional as F
 
-from gentok import plot, profiles
+from gentok.base import vqgan
+from gentok.base.masked import nat
+from gentok.base.masked.groups import Groups
+from gentok.base.masked.likelihood import decoding_nll, grid_nll, masked_nll
+from gentok.base.masked.unmask import generate, mask_schedule
+from gentok.book.study import Study, summarize
 from gentok.data import (
     SHAPES,
     ImageSet,
@@ -72,16 +75,15 @@ from gentok.measure import (
     embeddings,
     frechet_distance,
     load_classifier,
+    peak_memory,
     perceptual_distance,
     psnr,
 )
-from gentok.study import Study, summarize
-from gentok.tokens import enat, nat, vqgan
-from gentok.tokens.enat_cost import enat_step_macs, sample_macs
-from gentok.tokens.groups import Groups
-from gentok.tokens.likelihood import decoding_nll, grid_nll, masked_nll
-from gentok.tokens.unmask import generate, mask_schedule
-from gentok.train import fit
+from gentok.show import plot
+from gentok.tokens import enat
+from gentok.tokens.enat.cost import enat_step_macs, sample_macs
+from gentok.training import profiles
+from gentok.training.loop import fit
 
 began = time.perf_counter()
 plot.use_style()
@@ -205,6 +207,7 @@ def train_tokenizer(
         betas=(0.9, 0.99),
         warmup=min(20, steps - 1),
         schedule="cosine",
+        clip=1.0,
         seed=seed,
         log_every=level.pick(smoke=1, cpu=5),
         progress=on_step is not None,
@@ -554,8 +557,8 @@ for name, macs in {
 # For reuse the network must meet stale features in training. In half of the
 # batches some visible tokens are hidden once more; a moving average of the
 # network looks at this *earlier* state, and its features are handed over as
-# those of the step before. `Averaged` holds the network and its average, and
-# `fit` calls `follow` after each step.
+# those of the step before. `fit` keeps the average and hands it to the network
+# by `set_teacher`.
 
 # %%
 with torch.no_grad():
@@ -576,9 +579,8 @@ print(f"{len(train_codes):,} grids; guessing by frequency: {unigram:.2f} nats")
 
 def train_network(network, steps, seed=0, progress=False):
     """Train on the codes; returns the averaged network and the history."""
-    averaged = enat.Averaged(network, decay=0.99).to(level.device)
     fitted = fit(
-        averaged,
+        network.to(level.device),
         batches(table, batch_size=level.pick(cpu=16, smoke=4), seed=seed),
         steps=steps,
         lr=4e-3,
@@ -586,12 +588,13 @@ def train_network(network, steps, seed=0, progress=False):
         weight_decay=0.03,
         warmup=min(60, steps // 2),
         schedule="cosine",
+        clip=1.0,
         seed=seed,
         log_every=1,
         progress=progress,
-        on_step=averaged.follow,
+        ema=0.99,
     )
-    return averaged.average.cpu(), fitted.history
+    return fitted.ema.cpu(), fitted.history
 
 
 # %%
@@ -1324,13 +1327,11 @@ print(check_hide(hide))
 
 # %%
 study.finish()
-peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-peak /= 1024**2 if sys.platform == "darwin" else 1024
 cost = {
     "profile": level.name,
     "device": level.device,
     "wall time": f"{time.perf_counter() - began:.0f} s",
-    "peak memory": f"{peak:.0f} MiB",
+    "peak memory": f"{peak_memory():.0f} MiB",
     "threads": torch.get_num_threads(),
 }
 pd.DataFrame(cost, index=[""]).T.rename(columns={"": "this run"})

@@ -41,8 +41,6 @@ profile = "cpu"  # "smoke" for tests, "study" for the record, "gpu"
 # %% tags=["hide-input"]
 import copy
 import inspect
-import resource
-import sys
 import time
 import warnings
 from dataclasses import replace
@@ -53,32 +51,36 @@ import matplotlib.pyplot as plt
 import pandas as pd
 import torch
 
-from gentok import plot, profiles
+from gentok.book.study import Study, summarize
 from gentok.data import batches, to_float
 from gentok.measure import (
     count_flops,
     count_parameters,
     load_classifier,
+    peak_memory,
     psnr,
 )
-from gentok.media import show_video
 from gentok.nn.conv3d import average_channels, pixel_unshuffle_3d
 from gentok.process.flow import interpolate, velocity
-from gentok.study import Study, summarize
-from gentok.train import fit
-from gentok.video import blobs, step_video, video_vae
-from gentok.video.batches import encode_clips, latent_batches, video_batches
-from gentok.video.clips import moving_shapes
-from gentok.video.step_video_blocks import StepVideoBlock
-from gentok.video.text_encoders import WordTables
-from gentok.video.video_dpo import (
+from gentok.show import plot
+from gentok.show.media import show_video
+from gentok.training import profiles
+from gentok.training.loop import fit
+from gentok.video import step_video
+from gentok.video.step_video import blobs
+from gentok.video.step_video import vae as video_vae
+from gentok.video.step_video.batches import encode_clips, latent_batches, video_batches
+from gentok.video.step_video.blocks import StepVideoBlock
+from gentok.video.step_video.clips import moving_shapes
+from gentok.video.step_video.dpo import (
     Turbo,
     VideoDPO,
     rank_pairs,
     reflow_pairs,
 )
-from gentok.video.video_vae_game import VideoVAEGame
-from gentok.video.video_vae_layers import Patchify
+from gentok.video.step_video.text_encoders import WordTables
+from gentok.video.step_video.vae_game import VideoVAEGame
+from gentok.video.step_video.vae_layers import Patchify
 
 began = time.perf_counter()
 plot.use_style()
@@ -292,6 +294,7 @@ fitted = fit(
     betas=(0.9, 0.99),
     warmup=min(10, VAE_STEPS - 1),
     schedule="cosine",
+    clip=1.0,
     log_every=level.pick(smoke=1, cpu=2),
 )
 vae = game.tokenizer.cpu().eval()
@@ -453,6 +456,7 @@ def train_vae(seed, **changes):
         betas=(0.9, 0.99),
         warmup=min(10, ARM_STEPS - 1),
         schedule="cosine",
+        clip=1.0,
         seed=seed,
         log_every=1,
         progress=False,
@@ -665,6 +669,7 @@ for buckets, steps in (
         betas=(0.9, 0.95),
         warmup=min(20, steps - 1),
         schedule="constant" if len(buckets) == 1 else "cosine",
+        clip=1.0,
         ema=0.99,
         log_every=level.pick(smoke=1, cpu=4),
     )
@@ -825,6 +830,7 @@ def blob_model(seed):
             betas=(0.9, 0.95),
             warmup=min(20, steps - 1),
             schedule="cosine",
+            clip=1.0,
             seed=seed,
             progress=False,
         ).model
@@ -886,6 +892,7 @@ def prefer(model, seed, beta=BETA, shared=True, lr=3e-4):
         steps=DPO_STEPS,
         lr=lr,
         betas=(0.9, 0.95),
+        clip=1.0,
         seed=seed,
         log_every=1,
         progress=False,
@@ -1098,6 +1105,7 @@ def turbo(model, seed):
         lr=1e-3,
         betas=(0.9, 0.95),
         schedule="cosine",
+        clip=1.0,
         seed=seed,
         progress=False,
     ).model.model
@@ -1464,13 +1472,11 @@ print(check_last_step(last_step))
 
 # %%
 study.finish()
-peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-peak /= 1024**2 if sys.platform == "darwin" else 1024
 cost = {
     "profile": level.name,
     "device": level.device,
     "wall time": f"{time.perf_counter() - began:.0f} s",
-    "peak memory": f"{peak:.0f} MiB",
+    "peak memory": f"{peak_memory():.0f} MiB",
     "threads": torch.get_num_threads(),
 }
 pd.DataFrame(cost, index=[""]).T.rename(columns={"": "this run"})

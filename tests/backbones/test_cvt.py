@@ -9,9 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import CvtConfig, CvtForImageClassification, ViTConfig
 
-from gentok.backbones import cvt
-from gentok.backbones.cvt_cost import cvt_macs
-from gentok.backbones.cvt_weights import from_transformers, our_config, our_weights
+from gentok.backbones.cvt import model as cvt
+from gentok.backbones.cvt.cost import cvt_macs
+from gentok.backbones.cvt.weights import from_transformers, our_config, our_weights
 from gentok.measure import count_flops, count_parameters
 
 TINY = replace(cvt.PRESETS["tiny"], num_classes=10, widths=(8, 16, 32), heads=(1, 2, 4))

@@ -7,11 +7,11 @@ import pytest
 import torch
 from PIL import Image
 
-from gentok.backbones.cvt import PRESETS, CvT, build
-from gentok.checkpoint import load_checkpoint
-from gentok.profiles import Profile
-from gentok.recipes import cvt as recipe
-from gentok.train import fit
+from gentok.backbones.cvt import recipe
+from gentok.backbones.cvt.model import PRESETS, CvT, build
+from gentok.training.checkpoint import load_checkpoint
+from gentok.training.loop import decay_groups
+from gentok.training.profiles import Profile
 
 SMOKE = Profile("smoke", (0,), "cpu")
 SMALL = replace(PRESETS["tiny"], widths=(8, 8, 16), heads=(1, 1, 2), depths=(1, 1, 1))
@@ -32,37 +32,18 @@ def test_train_resume_and_sample(tmp_path):
         assert first.size[0] > 800 and first.tobytes() == second.tobytes()
 
 
-def test_decay_shrinks_matrices_and_nothing_else():
-    """The same as AdamW's own decay on these weights, to second order of the rate."""
-    torch.manual_seed(0)
+def test_decay_is_of_matrices_and_nothing_else():
+    """Weights of linear and convolutional layers, found by their kind and not by their shape."""
     model = build(replace(SMALL, position="every"))
-    before = {name: value.clone() for name, value in model.named_parameters()}
-    hook = recipe.MatrixDecay(0.5, lr=0.01, steps=10, warmup=2, schedule="cosine")
-    hook(0, model)  # half the rate while warming up
-    for name, value in model.named_parameters():
-        shrinks = value.ndim >= 2 and not name.endswith(("position", "class_token"))
-        torch.testing.assert_close(value, before[name] * (1 - 0.0025 if shrinks else 1))
-
-    class Still(torch.nn.Module):
-        """A network whose loss does not depend on its weights."""
-
-        def __init__(self):
-            super().__init__()
-            self.layer = torch.nn.Linear(2, 2)
-
-        def loss(self, batch, step=0):
-            total = 0 * self.layer.weight.sum() + 0 * self.layer.bias.sum()
-            return total, {}
-
-    weights = []
-    plan = {"lr": 0.01, "steps": 5, "warmup": 2, "schedule": "cosine"}
-    hook = recipe.MatrixDecay(0.5, **plan)
-    for options in ({"weight_decay": 0.5}, {"on_step": hook}):
-        torch.manual_seed(0)
-        still = Still()
-        fit(still, lambda step: {"image": torch.zeros(2)}, **plan, **options, progress=False)
-        weights.append(still.layer.weight.detach())
-    torch.testing.assert_close(*weights)
+    matrices = {
+        f"{name}.weight"
+        for name, layer in model.named_modules()
+        if isinstance(layer, (torch.nn.Linear, torch.nn.Conv2d))
+    }
+    decayed, spared = decay_groups(model, 0.05)
+    assert (decayed.weight_decay, spared.weight_decay) == (0.05, 0.0)
+    assert decayed.names == matrices
+    assert decayed.names | spared.names == {name for name, _ in model.named_parameters()}
 
 
 def test_published_presets_ask_for_their_images(monkeypatch, tmp_path):

@@ -6,7 +6,7 @@ import warnings
 import jupytext
 import pytest
 
-from gentok import pairs, registry
+from gentok.book import pairs, registry
 
 ROOT = pairs.find_root()
 SOURCES = pairs.sources(ROOT)

@@ -13,7 +13,7 @@ from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
 
-from gentok import pairs, registry
+from gentok.book import pairs, registry
 
 ROOT = pairs.find_root()
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
@@ -65,20 +65,6 @@ def test_no_version_specific_code(path):
     for node in ast.walk(tree):
         if isinstance(node, ast.Attribute) and path != Path(__file__):
             assert node.attr not in {"version_info", "hexversion", "python_version_tuple"}
-
-
-def test_one_map_in_four_places():
-    """A written system has a module, a notebook, tests, and a page in the table of contents."""
-    toc = (ROOT / "book" / "_toc.yml").read_text("utf-8")
-    for system in registry.systems():
-        if system.module is None:
-            continue
-        place = f"{system.part}/{system.slug}"
-        assert system.module == f"gentok.{system.part}.{system.slug}"
-        assert (ROOT / "lib" / "gentok" / f"{place}.py").is_file()
-        assert (ROOT / "notebooks" / f"{place}.py").is_file()
-        assert (ROOT / "tests" / system.part / f"test_{system.slug}.py").is_file()
-        assert f"file: notebooks/{place}\n" in toc
 
 
 def test_every_page_is_in_the_table_of_contents():

@@ -11,7 +11,7 @@ from urllib.parse import unquote, urlsplit
 
 import pytest
 
-from gentok import pairs
+from gentok.book import pairs
 
 ROOT = pairs.find_root()
 SITE = ROOT / "_build" / "html"

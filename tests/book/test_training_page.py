@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from gentok import profiles
-from gentok.claims import checkout
+from gentok.book.claims import checkout
+from gentok.training import profiles
 
 PAGE = checkout() / "book" / "training.md"
-SOURCE = checkout() / "lib" / "gentok" / "train.py"
+SOURCE = checkout() / "lib" / "gentok" / "training" / "loop.py"
 
 
 def test_the_printed_loop_is_the_whole_loop_and_short():

@@ -10,9 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from gentok.efficient import elastic, matformer
-from gentok.efficient.decoding import predictor, write
-from gentok.efficient.nested import NestedFeedForward, NestedGated
+from gentok.efficient import matformer
+from gentok.efficient.matformer import elastic
+from gentok.efficient.matformer.decoding import predictor, write
+from gentok.efficient.matformer.nested import NestedFeedForward, NestedGated
 from gentok.measure import count_flops, count_parameters
 from gentok.nn.causal import KVCache
 from gentok.nn.transformer import Mlp, SwiGLU
@@ -93,7 +94,7 @@ def test_masking_before_the_activation_equals_slicing(activation):
 
 
 def test_masking_is_not_exact_where_the_activation_of_zero_is_not_zero(monkeypatch):
-    from gentok.efficient import nested
+    from gentok.efficient.matformer import nested
 
     monkeypatch.setitem(nested.ACTIVATIONS, "sigmoid", torch.sigmoid)
     torch.manual_seed(0)
@@ -192,7 +193,7 @@ def test_extraction_is_exact_and_copies(submodel):
 
 
 def test_extract_survives_a_checkpoint(tmp_path):
-    from gentok.checkpoint import config_of, load_model, save
+    from gentok.training.checkpoint import config_of, load_model, save
 
     small = matformer.extract(lm(), MIXED)
     tensors = {f"model.{name}": value for name, value in small.state_dict().items()}

@@ -7,10 +7,10 @@ import pytest
 import torch
 from PIL import Image
 
-from gentok.checkpoint import load_checkpoint
-from gentok.efficient.matformer import PRESETS, MatLM, MatViT
-from gentok.profiles import Profile
-from gentok.recipes import matformer as recipe
+from gentok.efficient.matformer import recipe
+from gentok.efficient.matformer.model import PRESETS, MatLM, MatViT
+from gentok.training.checkpoint import load_checkpoint
+from gentok.training.profiles import Profile
 
 SMOKE = Profile("smoke", (0,), "cpu")
 GPU = Profile("gpu", (0,), "cpu")

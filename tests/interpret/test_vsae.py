@@ -5,10 +5,10 @@ import dataclasses
 import pytest
 import torch
 
-from gentok.interpret.vsae import PRESETS, VSAE, VSAEConfig, build, example
+from gentok.interpret.vsae.model import PRESETS, VSAE, VSAEConfig, build, example
 from gentok.measure import count_flops, count_parameters
 from gentok.nn.sae import TopKSAE
-from gentok.train import fit
+from gentok.training.loop import fit
 
 SMALL = VSAEConfig(dim=6, num_features=20, k=3, kl_warmup=10)
 
@@ -200,19 +200,19 @@ def test_learns_a_dictionary_of_one_sparse_data():
     x = directions[torch.randint(6, (256,), generator=torch.Generator().manual_seed(0))]
     torch.manual_seed(0)
     model = build(VSAEConfig(dim=6, num_features=24, k=2, kl_weight=1e-4, kl_warmup=0))
-    result = fit(model, lambda step: {"x": x}, steps=300, lr=1e-2, progress=False)
+    result = fit(model, lambda step: {"x": x}, steps=300, lr=1e-2, progress=False, clip=1.0)
     assert (result.model(x) - x).square().sum(1).mean() < 0.01
 
 
 def test_kl_pressure_makes_features_die():
     """The paper's main finding, on the smallest data that shows it."""
-    from gentok.interpret.superposition import Superposition
+    from gentok.interpret.vsae.superposition import Superposition
 
     toy, alive = Superposition(num_directions=64, dim=16, mean_active=3), {}
     for weight in (0.0, 1.0):
         torch.manual_seed(0)
         model = build(VSAEConfig(dim=16, num_features=128, k=4, kl_weight=weight, kl_warmup=30))
-        fit(model, toy.batches(128, seed=0), steps=300, lr=3e-3, progress=False)
+        fit(model, toy.batches(128, seed=0), steps=300, lr=3e-3, progress=False, clip=1.0)
         alive[weight] = toy.measure(model, 2048)["alive"]
     assert alive[1.0] < alive[0.0] - 0.1
 

@@ -3,10 +3,10 @@
 import pytest
 import torch
 
-from gentok.interpret.vsae import VSAE, VSAEConfig
-from gentok.profiles import profile
-from gentok.recipes import stage
-from gentok.recipes.vsae import sample, train
+from gentok.interpret.vsae.model import VSAE, VSAEConfig
+from gentok.interpret.vsae.recipe import sample, train
+from gentok.training.profiles import profile
+from gentok.training.stages import stage
 
 CONFIG = VSAEConfig(dim=16, num_features=64, k=4, kl_warmup=2)
 

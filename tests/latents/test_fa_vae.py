@@ -6,8 +6,10 @@ import pytest
 import torch
 from torch import nn
 
-from gentok.latents import kl_vae
-from gentok.latents.fa_vae import (
+from gentok.base import kl_vae
+from gentok.base.foundation import FrozenNetwork
+from gentok.base.kl_vae import KLVAE
+from gentok.latents.fa_vae.model import (
     PRESETS,
     CoupledWaveletVAE,
     FAVAEConfig,
@@ -18,8 +20,6 @@ from gentok.latents.fa_vae import (
     merge,
     split,
 )
-from gentok.latents.foundation import FrozenNetwork
-from gentok.latents.kl_vae import KLVAE
 from gentok.measure.features import SmallClassifier
 
 TINY = PRESETS["tiny"]

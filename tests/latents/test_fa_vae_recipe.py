@@ -4,11 +4,11 @@ import pytest
 import torch
 from PIL import Image
 
-from gentok.diffusion.lightning_dit import LightningDiT, LightningDiTConfig
-from gentok.latents.fa_vae import PRESETS, FAVAEConfig, build
-from gentok.profiles import profile
-from gentok.recipes import fa_vae as recipe
-from gentok.train import load_model
+from gentok.base.lightning_dit import LightningDiT, LightningDiTConfig
+from gentok.latents.fa_vae import recipe
+from gentok.latents.fa_vae.model import PRESETS, FAVAEConfig, build
+from gentok.training.loop import load_model
+from gentok.training.profiles import profile
 
 
 @pytest.fixture

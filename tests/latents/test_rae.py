@@ -8,11 +8,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from gentok.latents import rae
-from gentok.latents.foundation import FrozenNetwork
-from gentok.latents.rae import PRESETS, RAEConfig, build, example
-from gentok.latents.rae_discriminator import quantise
-from gentok.latents.rae_encoder import outline_encoder
+from gentok.base.foundation import FrozenNetwork
+from gentok.latents.rae import model as rae
+from gentok.latents.rae.discriminator import quantise
+from gentok.latents.rae.encoder import outline_encoder
+from gentok.latents.rae.model import PRESETS, RAEConfig, build, example
 from gentok.measure import count_flops
 from gentok.measure.features import SmallClassifier
 

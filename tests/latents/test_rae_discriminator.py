@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from gentok.latents.rae_discriminator import (
+from gentok.latents.rae.discriminator import (
     FeatureDiscriminator,
     LocalBatchNorm,
     TokenHead,
@@ -76,7 +76,7 @@ def test_augmentation_differs_by_image_and_lets_gradients_pass():
 
 
 def test_translation_moves_by_whole_pixels_and_fills_with_zeros(monkeypatch):
-    from gentok.latents.rae_discriminator import _translate
+    from gentok.latents.rae.discriminator import _translate
 
     torch.manual_seed(1)
     x = torch.rand(40, 3, 16, 16) + 1

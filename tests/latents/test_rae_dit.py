@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 from torch import nn
 from torch.nn import functional as F
 
-from gentok.diffusion.lightning_dit import LightningBlock, LightningDiT
-from gentok.latents.ddt import DDT
-from gentok.latents.rae_dit import PRESETS, RAEDiT, build, example
+from gentok.base.lightning_dit import LightningBlock, LightningDiT
+from gentok.latents.rae.ddt import DDT
+from gentok.latents.rae.dit import PRESETS, RAEDiT, build, example
 from gentok.measure import count_flops
 from gentok.nn.position import AxialRope2d
 from gentok.process.flow import shift_times

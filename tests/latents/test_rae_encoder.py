@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 import transformers
 
-from gentok.latents.rae_encoder import (
+from gentok.latents.rae.encoder import (
     FAMILIES,
     EncoderConfig,
     frozen_encoder,

@@ -8,12 +8,12 @@ import torch
 import transformers
 from PIL import Image
 
-from gentok.latents.rae import PRESETS, RAEConfig, build
-from gentok.latents.rae_dit import RAEDiT, RAEDiTConfig
-from gentok.profiles import Profile
-from gentok.recipes import rae as recipe
-from gentok.recipes import stage
-from gentok.train import load_model
+from gentok.latents.rae import recipe
+from gentok.latents.rae.dit import RAEDiT, RAEDiTConfig
+from gentok.latents.rae.model import PRESETS, RAEConfig, build
+from gentok.training.loop import load_model
+from gentok.training.profiles import Profile
+from gentok.training.stages import stage
 
 SMOKE = Profile("smoke", (0,), "cpu")
 SMALL = replace(PRESETS["tiny"], depth=1)

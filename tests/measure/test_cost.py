@@ -1,5 +1,8 @@
 """Parameter and FLOP counts against formulas."""
 
+import subprocess
+import sys
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -46,3 +49,17 @@ def test_counting_leaves_the_result_alone():
     layer, x, seen = nn.Linear(3, 2), torch.randn(4, 3), []
     count_flops(lambda: seen.append(layer(x)))
     torch.testing.assert_close(seen[0], layer(x))
+
+
+def test_peak_memory_counts_what_was_given_back():
+    code = """
+import torch
+from gentok.measure import peak_memory
+torch.ones(1).sum()
+before = peak_memory()
+torch.ones(300 * 2**18).sum()  # MiB of float32
+print(before, peak_memory())
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    before, after = map(float, done.stdout.split())
+    assert 50 < before < 4000 and 290 < after - before < 310, "MiB"

@@ -1,7 +1,10 @@
 """Vector and residual quantization: the published equations, restated."""
 
+import multiprocessing
+
 import pytest
 import torch
+import torch.distributed
 
 from gentok.nn.quantize import ResidualVQ, VectorQuantizer, nearest_code
 
@@ -142,3 +145,61 @@ def test_quantize_dropout_keeps_prefixes():
     codes = rvq(torch.randn(2, 4))[1][0].tolist()
     assert codes == sorted(codes, key=lambda c: c < 0), "levels were not dropped from the end"
     assert (rvq.eval()(torch.randn(2, 4))[1] >= 0).all()
+
+
+def test_codes_do_not_depend_on_autocast():
+    """bfloat16 has 8 bits: distances to 100, 100.25 and 100.5 would all be one."""
+    book = torch.tensor([[100.0], [100.25], [100.5]])
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert nearest_code(book, book).tolist() == [0, 1, 2]
+        assert nearest_code(book.bfloat16(), book).tolist() == [
+            0,
+            0,
+            2,
+        ]  # the latents' own rounding
+
+
+def test_training_under_autocast_moves_the_codebook_alike():
+    torch.manual_seed(0)
+    z, books = 10 + torch.randn(64, 4), []
+    for enabled in (False, True):
+        torch.manual_seed(1)
+        vq = VectorQuantizer(8, 4)
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=enabled):
+            for _ in range(3):
+                vq(z)
+        books.append(vq.codebook.detach())
+    assert torch.equal(*books)
+
+
+def test_empty_batches_are_refused():
+    for quantizer in (VectorQuantizer(5, 3), VectorQuantizer(5, 3).eval(), ResidualVQ(2, 5, 3)):
+        with pytest.raises(ValueError, match="at least one latent"):
+            quantizer(torch.zeros(0, 3))
+
+
+def _kept_levels(rank, store, results):
+    """One of two processes, each with its own random numbers."""
+    torch.set_num_threads(1)  # a forked process may not start the parent's thread pool
+    torch.manual_seed(100 + rank)
+    torch.distributed.init_process_group("gloo", f"file://{store}", rank=rank, world_size=2)
+    rvq = ResidualVQ(6, 8, 4, quantize_dropout=True)
+    kept = [int((rvq(torch.randn(9, 4))[1][0] >= 0).sum()) for _ in range(12)]
+    torch.distributed.destroy_process_group()
+    results.put(kept)
+
+
+def test_processes_drop_the_same_levels(tmp_path):
+    """Else one process waits for a sum over latents that the other never takes part in."""
+    context = multiprocessing.get_context("fork")  # spares the imports; gloo starts afterwards
+    results = context.Queue()
+    arguments = (tmp_path / "store", results)
+    processes = [context.Process(target=_kept_levels, args=(r, *arguments)) for r in (0, 1)]
+    try:
+        for process in processes:
+            process.start()
+        first, second = (results.get(timeout=30) for _ in processes)
+    finally:
+        for process in processes:
+            process.kill()
+    assert first == second and len(set(first)) > 1

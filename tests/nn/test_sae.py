@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gentok.nn.sae import TopKSAE, geometric_median, without_parallel_gradient
-from gentok.train import fit
+from gentok.training.loop import fit
 
 D, F, K = 6, 20, 3
 
@@ -87,7 +87,13 @@ def test_entries_stay_at_length_one_through_training():
     torch.manual_seed(0)
     x = torch.randn(64, D)
     result = fit(
-        TopKSAE(D, F, K), lambda step: {"x": x}, steps=20, lr=0.05, ema=0.9, progress=False
+        TopKSAE(D, F, K),
+        lambda step: {"x": x},
+        steps=20,
+        lr=0.05,
+        ema=0.9,
+        progress=False,
+        clip=1.0,
     )
     for model in (result.model, result.ema):
         lengths = model.dictionary.norm(dim=-1)

@@ -15,9 +15,9 @@ from gentok.measure import chamfer_distance, count_flops, count_parameters
 from gentok.nn.points import distances
 from gentok.process.masked import random_mask
 from gentok.shapes import point_mae
-from gentok.shapes.point_layers import PatchTokenizer, Transformer
-from gentok.shapes.point_mae import PRESETS
-from gentok.shapes.point_masking import Split, block_mask, split
+from gentok.shapes.point_mae.layers import PatchTokenizer, Transformer
+from gentok.shapes.point_mae.masking import Split, block_mask, split
+from gentok.shapes.point_mae.model import PRESETS
 
 TINY = replace(
     PRESETS["tiny"],

@@ -7,12 +7,12 @@ import pytest
 import torch
 from PIL import Image
 
-from gentok.checkpoint import load_checkpoint, load_model
-from gentok.profiles import Profile
-from gentok.recipes import point_mae as recipe
-from gentok.recipes import stage
-from gentok.shapes import point_tasks
-from gentok.shapes.point_mae import PRESETS, PointMAE
+from gentok.shapes.point_mae import recipe
+from gentok.shapes.point_mae import tasks as point_tasks
+from gentok.shapes.point_mae.model import PRESETS, PointMAE
+from gentok.training.checkpoint import load_checkpoint, load_model
+from gentok.training.profiles import Profile
+from gentok.training.stages import stage
 
 SMOKE = Profile("smoke", (0,), "cpu")
 SMALL = replace(

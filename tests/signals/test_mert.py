@@ -12,9 +12,9 @@ from transformers import HubertConfig, HubertModel
 
 from gentok.measure import count_flops, count_parameters
 from gentok.nn.spectrogram import ConstantQ
-from gentok.signals import mert
-from gentok.signals.masking import mix_in_batch, span_mask
-from gentok.signals.wave_encoder import (
+from gentok.signals.mert import model as mert
+from gentok.signals.mert.masking import mix_in_batch, span_mask
+from gentok.signals.mert.wave_encoder import (
     WaveEncoder,
     WaveEncoderConfig,
     relaxed_attention,

@@ -6,15 +6,15 @@ from dataclasses import replace
 import pytest
 import torch
 from PIL import Image
-from tests.signals.test_codec import tiny_encodec
+from tests.signals.test_mert_codec import tiny_encodec
 
-from gentok.checkpoint import load_checkpoint
 from gentok.data import render_music, sample_music
-from gentok.media import save_wav
-from gentok.profiles import Profile
-from gentok.recipes import mert as recipe
-from gentok.recipes import stage
-from gentok.signals.mert import MERT, PRESETS
+from gentok.show.media import save_wav
+from gentok.signals.mert import recipe
+from gentok.signals.mert.model import MERT, PRESETS
+from gentok.training.checkpoint import load_checkpoint
+from gentok.training.profiles import Profile
+from gentok.training.stages import stage
 
 SMOKE = Profile("smoke", (0,), "cpu")
 SMALL = replace(PRESETS["tiny"], conv_channels=8, dim=16, depth=1)

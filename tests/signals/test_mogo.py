@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from gentok.measure import count_flops, count_parameters
 from gentok.signals import mogo
-from gentok.signals.mogo import PRESETS, Mogo, build, example
+from gentok.signals.mogo.model import PRESETS, Mogo, build, example
 
 TINY = replace(PRESETS["tiny"], dim=32, codebook_size=20, text_dim=8, dropout=0.0)
 Q, K = TINY.num_levels, TINY.codebook_size

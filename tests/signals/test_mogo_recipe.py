@@ -9,12 +9,11 @@ from PIL import Image
 
 from gentok.data import sample_motions
 from gentok.data.motion_features import motion_features
-from gentok.profiles import Profile
-from gentok.recipes import mogo as recipe
-from gentok.recipes import stage
-from gentok.signals import motion_rvq
-from gentok.signals.mogo import PRESETS, Mogo
-from gentok.signals.motion_text import HashedWords
+from gentok.signals.mogo import motion_rvq, recipe
+from gentok.signals.mogo.model import PRESETS, Mogo
+from gentok.signals.mogo.motion_text import HashedWords
+from gentok.training.profiles import Profile
+from gentok.training.stages import stage
 
 SMOKE = Profile("smoke", (0,), "cpu")
 SMALL = replace(PRESETS["tiny"], dim=16, depths=(1, 1), heads=(2, 2))

@@ -14,14 +14,14 @@ from transformers.activations import QuickGELUActivation
 from gentok.measure import count_flops, count_parameters
 from gentok.process.masked import gumbel
 from gentok.tokens import axial
-from gentok.tokens.axial_cost import (
+from gentok.tokens.axial.cost import (
     attention_macs,
     block_macs,
     plane_macs,
     sampling_evaluations,
 )
-from gentok.tokens.axial_decoder import DECODERS, PlaneDecoder, draw_naive
-from gentok.tokens.axial_layers import (
+from gentok.tokens.axial.decoder import DECODERS, PlaneDecoder, draw_naive
+from gentok.tokens.axial.layers import (
     COLUMN,
     ROW,
     AxialAttention,
@@ -29,7 +29,7 @@ from gentok.tokens.axial_layers import (
     GridPosition,
     shift,
 )
-from gentok.tokens.axial_reach import prefix, sensitivity
+from gentok.tokens.axial.reach import prefix, sensitivity
 
 TINY = axial.PRESETS["tiny"]
 SMALL = replace(TINY, image_size=4, channels=2, num_values=5, dim=16, num_heads=2)

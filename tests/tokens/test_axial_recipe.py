@@ -6,10 +6,10 @@ import pytest
 import torch
 from PIL import Image
 
-from gentok.checkpoint import load_checkpoint
-from gentok.profiles import Profile
-from gentok.recipes import axial as recipe
-from gentok.tokens.axial import PRESETS, AxialTransformer
+from gentok.tokens.axial import recipe
+from gentok.tokens.axial.model import PRESETS, AxialTransformer
+from gentok.training.checkpoint import load_checkpoint
+from gentok.training.profiles import Profile
 
 SMOKE = Profile("smoke", (0,), "cpu")
 SMALL = replace(PRESETS["tiny"], dim=16, num_heads=2)

@@ -9,11 +9,12 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from gentok.base.masked.groups import Groups, State
+from gentok.base.masked.nat import NATConfig
 from gentok.measure import count_flops, count_parameters
 from gentok.tokens import enat
-from gentok.tokens.enat_cost import enat_step_macs, sample_macs
-from gentok.tokens.groups import Groups, State
-from gentok.tokens.nat import NATConfig
+from gentok.tokens.enat.cost import enat_step_macs, sample_macs
+from gentok.training.loop import _seed_noise, fit
 
 TINY = replace(enat.PRESETS["tiny"], dim=32, codebook_size=50)
 N, K = TINY.num_tokens, TINY.codebook_size
@@ -323,10 +324,11 @@ class Teacher(torch.nn.Module):
 def test_simulated_earlier_step(model):
     """In half of the batches; the teacher sees what was visible less a uniform share of it."""
     teacher, shares, simulated = Teacher(), [], 0
+    model.set_teacher(teacher)
     batch = batch_of(1)
     for _ in range(600):
         order = torch.rand(1, N).argsort(-1)
-        groups, previous = model.earlier(**batch, order=order, num_masked=14, teacher=teacher)
+        groups, previous = model.earlier(**batch, order=order, num_masked=14)
         assert groups.masked.shape[1] == 14
         if previous is None:
             assert groups.old.shape[1] == 0
@@ -357,24 +359,47 @@ def test_every_parameter_learns_and_reuse_alone_trains_its_projection(probabilit
 
 
 def test_average_follows_the_network_and_teaches_it():
+    """Against a loop written by hand, where the average is a copy that follows each step."""
+    options = {"steps": 6, "lr": 1e-2, "weight_decay": 0.1, "betas": (0.9, 0.99)}
+    batch = batch_of()
     torch.manual_seed(0)
-    averaged = enat.Averaged(enat.build(TINY), decay=0.9)
-    start = copy.deepcopy(averaged.average.state_dict())
-    for parameter in averaged.network.parameters():
-        parameter.data.add_(1.0)
-    averaged.follow(step=0)
-    for name, value in averaged.average.state_dict().items():
-        torch.testing.assert_close(value, start[name] + 0.9)  # 1 - (1 + 0) / (10 + 0)
-    averaged.follow(step=10_000)
-    for name, value in averaged.average.state_dict().items():
-        torch.testing.assert_close(value, start[name] + 0.91)
-    averaged.train()
-    assert averaged.network.training and not averaged.average.training
-    assert not any(p.requires_grad for p in averaged.average.parameters())
-    for parameter in averaged.average.parameters():
+    network = enat.build(replace(TINY, reuse_probability=1.0))
+    by_hand = copy.deepcopy(network).train()
+    fitted = fit(
+        network, lambda step: batch, ema=0.5, clip=None, log_every=1, progress=False, **options
+    )
+    average = copy.deepcopy(by_hand).eval()
+    by_hand.set_teacher(average)
+    optimizer = torch.optim.AdamW(
+        by_hand.parameters(), lr=1e-2, weight_decay=0.1, betas=(0.9, 0.99), fused=True
+    )
+    losses = []
+    for step in range(options["steps"]):
+        _seed_noise(0, step, 0)
+        total, _ = by_hand.loss(batch, step)
+        optimizer.zero_grad()
+        total.backward()
+        optimizer.step()
+        decay = min(0.5, (1 + step) / (10 + step))
+        for mean, value in zip(average.parameters(), by_hand.parameters(), strict=True):
+            mean.data.lerp_(value.data, 1 - decay)
+        losses.append(total.item())
+    assert [row["loss"] for row in fitted.history] == losses
+    for name, value in average.state_dict().items():
+        assert torch.equal(fitted.ema.state_dict()[name], value), name
+
+
+def test_the_teacher_is_no_part_of_the_network(model):
+    before = list(model.state_dict())
+    teacher = copy.deepcopy(model)
+    for parameter in teacher.parameters():
         parameter.data.fill_(float("nan"))
-    averaged.network.config = replace(TINY, reuse_probability=1.0)
-    assert averaged.loss(batch_of())[0].isnan(), "the average is not what plays the earlier step"
+    model.config = replace(model.config, reuse_probability=1.0)
+    model.set_teacher(teacher)
+    assert list(model.state_dict()) == before and teacher not in list(model.modules())
+    assert model.loss(batch_of())[0].isnan(), "the average is not what plays the earlier step"
+    model.set_teacher(None)
+    assert not model.loss(batch_of())[0].isnan()
 
 
 def test_example_runs_on_the_meta_device():
@@ -387,18 +412,19 @@ def test_example_runs_on_the_meta_device():
 @pytest.mark.slow
 def test_overfits_one_batch():
     torch.manual_seed(0)
-    network = enat.build(replace(TINY, dropout=0.0, label_smoothing=0.0)).train()
-    averaged = enat.Averaged(network, decay=0.9)
+    network = enat.build(replace(TINY, dropout=0.0, label_smoothing=0.0))
     batch = {key: value[:2] for key, value in batch_of().items()}
-    optimizer = torch.optim.AdamW(network.parameters(), lr=5e-3, fused=True)
-    recent = []
-    for step in range(300):
-        total, _ = averaged.loss(batch, step)
-        optimizer.zero_grad()
-        total.backward()
-        optimizer.step()
-        averaged.follow(step)
-        recent.append(total.item())
+    history = fit(
+        network,
+        lambda step: batch,
+        steps=300,
+        lr=5e-3,
+        clip=None,
+        ema=0.9,
+        log_every=1,
+        progress=False,
+    ).history
+    recent = [row["loss"] for row in history]
     assert sum(recent[-20:]) / 20 < 1.5  # from log 50 = 3.91
 
 
@@ -430,8 +456,6 @@ def test_bad_input(model):
         enat.build(replace(TINY, encoder_depth=0, decoder_depth=2))
     with pytest.raises(ValueError, match="num_heads must divide dim"):
         enat.build(replace(TINY, dim=30))
-    with pytest.raises(ValueError, match="decay must lie between 0 and 1"):
-        enat.Averaged(model, decay=1.0)
     with pytest.raises(ValueError, match="groups must add up to 64"):
         enat_step_macs(TINY, 10, 10, 10)
     with pytest.raises(ValueError, match=r"codes must be int64 \(4, 64\)"):

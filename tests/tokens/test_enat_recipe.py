@@ -6,11 +6,11 @@ import pytest
 import torch
 from PIL import Image
 
-from gentok.checkpoint import load_checkpoint
-from gentok.profiles import Profile
-from gentok.recipes import enat as recipe
-from gentok.recipes import stage
-from gentok.tokens.enat import ENAT, PRESETS
+from gentok.tokens.enat import recipe
+from gentok.tokens.enat.model import ENAT, PRESETS
+from gentok.training.checkpoint import load_checkpoint
+from gentok.training.profiles import Profile
+from gentok.training.stages import stage
 
 SMOKE = Profile("smoke", (0,), "cpu")
 SMALL = replace(PRESETS["tiny"], dim=16, encoder_depth=1)

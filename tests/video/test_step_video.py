@@ -12,11 +12,11 @@ from hypothesis import strategies as st
 
 from gentok.measure import count_flops, count_parameters
 from gentok.process.flow import euler_sample
-from gentok.video import step_video
-from gentok.video.blobs import blob_paths, obeys, render, shakiness
-from gentok.video.clips import DIRECTIONS, moving_scenes, moving_shapes
-from gentok.video.text_encoders import PretrainedText, Text, WordTables
-from gentok.video.video_dpo import Turbo, VideoDPO, rank_pairs, reflow_pairs, u_shaped_times
+from gentok.video.step_video import model as step_video
+from gentok.video.step_video.blobs import blob_paths, obeys, render, shakiness
+from gentok.video.step_video.clips import DIRECTIONS, moving_scenes, moving_shapes
+from gentok.video.step_video.dpo import Turbo, VideoDPO, rank_pairs, reflow_pairs, u_shaped_times
+from gentok.video.step_video.text_encoders import PretrainedText, Text, WordTables
 
 TINY = replace(step_video.PRESETS["tiny"], in_channels=8, depth=2, num_heads=2, head_dim=16)
 PROMPTS = ["a red star moving left", "a blue disc moving up", "a blob"]

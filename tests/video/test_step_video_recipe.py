@@ -6,14 +6,14 @@ import pytest
 import torch
 from PIL import Image
 
-from gentok.checkpoint import load_checkpoint
-from gentok.profiles import Profile
-from gentok.recipes import stage
-from gentok.recipes import step_video as recipe
-from gentok.video.batches import drop_prompts, latent_batches, video_batches
-from gentok.video.folder_clips import clip_batches
-from gentok.video.step_video import PRESETS, StepVideo
-from gentok.video.text_encoders import WordTables
+from gentok.training.checkpoint import load_checkpoint
+from gentok.training.profiles import Profile
+from gentok.training.stages import stage
+from gentok.video.step_video import recipe
+from gentok.video.step_video.batches import drop_prompts, latent_batches, video_batches
+from gentok.video.step_video.folder_clips import clip_batches
+from gentok.video.step_video.model import PRESETS, StepVideo
+from gentok.video.step_video.text_encoders import WordTables
 
 SMOKE = Profile("smoke", (0,), "cpu")
 SMALL = replace(PRESETS["tiny"], depth=1, num_heads=2, head_dim=8, num_steps=2)

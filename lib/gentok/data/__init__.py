@@ -4,6 +4,7 @@ Images are float32 in [-1, 1], (B, 3, H, W), in batches and as bytes in an :clas
 """
 
 from gentok.data.cameras import Cameras, look_at, orbit
+from gentok.data.clips import Clips, moving_clips, render_clips
 from gentok.data.embedded import digits, text
 from gentok.data.folder import available, data_folder
 from gentok.data.image_folder import folder_batches
@@ -11,9 +12,11 @@ from gentok.data.imageset import ImageSet, batches, generator, to_float, to_uint
 from gentok.data.motion import Motion, forward_kinematics, sample_motions
 from gentok.data.music import Music, render_music, sample_music
 from gentok.data.photos import PHOTOGRAPHS, photographs
+from gentok.data.plain_shapes import plain_scenes, plain_shapes
 from gentok.data.real_images import cifar10, mnist
 from gentok.data.real_shapes import Mesh, meshes, mocap
 from gentok.data.real_sound import Sounds, chorales, spoken_digits
+from gentok.data.words import Words, word_mask
 from gentok.data.world import COLOURS, SHAPES, Scenes, captions, sample_scenes, scene_graphs
 from gentok.data.world_images import (
     class_images,
@@ -38,6 +41,7 @@ __all__ = [
     "SHAPES",
     "SOLID_NAMES",
     "Cameras",
+    "Clips",
     "ImageSet",
     "Mesh",
     "Motion",
@@ -46,6 +50,7 @@ __all__ = [
     "Sounds",
     "Video",
     "Views",
+    "Words",
     "available",
     "batches",
     "captions",
@@ -62,9 +67,13 @@ __all__ = [
     "meshes",
     "mnist",
     "mocap",
+    "moving_clips",
     "orbit",
     "photographs",
+    "plain_scenes",
+    "plain_shapes",
     "point_cloud",
+    "render_clips",
     "render_images",
     "render_masks",
     "render_music",
@@ -82,5 +91,6 @@ __all__ = [
     "to_float",
     "to_uint8",
     "warp",
+    "word_mask",
     "world_batches",
 ]

@@ -3,7 +3,7 @@
 from gentok.measure.ablation import scr, tpp
 from gentok.measure.chamfer import chamfer_distance
 from gentok.measure.codes import code_usage
-from gentok.measure.cost import count_flops, count_parameters
+from gentok.measure.cost import count_flops, count_parameters, peak_memory
 from gentok.measure.embed import tsne
 from gentok.measure.features import (
     SmallClassifier,
@@ -50,6 +50,7 @@ __all__ = [
     "load_classifier",
     "loss_recovered",
     "nearest_neighbour_cosines",
+    "peak_memory",
     "perceptual_distance",
     "power_spectrum",
     "psnr",

@@ -1,8 +1,11 @@
-"""What a network costs: parameters and floating-point operations."""
+"""What a network costs: parameters, floating-point operations, memory."""
 
+import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
+import psutil
 from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
@@ -36,3 +39,17 @@ def count_flops(function: Callable[..., Any], *args: Any, **kwargs: Any) -> int:
     with sdpa_kernel(SDPBackend.MATH), counter:
         function(*args, **kwargs)
     return counter.get_total_flops()
+
+
+def peak_memory() -> float:
+    """Most main memory that this process has held so far, MiB, on Linux, macOS and Windows."""
+    memory = psutil.Process().memory_info()
+    if hasattr(memory, "peak_wset"):  # Windows; elsewhere psutil knows the present size only
+        return memory.peak_wset / 2**20
+    if sys.platform == "linux":
+        # Not `resource`: there a process inherits the peak of the one that started it.
+        status = Path("/proc/self/status").read_text(encoding="ascii")
+        return int(status.partition("VmHWM:")[2].split()[0]) / 2**10  # of KiB
+    import resource  # not there on Windows
+
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20  # of bytes, on macOS

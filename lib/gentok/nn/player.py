@@ -1,8 +1,8 @@
 """Players: the parties of an adversarial game, each with its own parameters and its own loss.
 
 A tokenizer and its discriminator minimise opposite losses. Each is a ``Player``; the trainer
-(`gentok.train.fit`) gives every player an optimiser and lets them move in turn. A model without an
-adversary needs none of this: it is its own only player.
+(`gentok.training.fit`) gives every player an optimiser and lets them move in turn. A model without
+an adversary needs none of this: it is its own only player.
 """
 
 from collections.abc import Callable, Iterator

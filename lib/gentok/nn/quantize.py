@@ -11,15 +11,20 @@ import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from gentok.nn.gather import once_a_step
+from gentok.nn.precision import full_precision
+
 
 def nearest_code(z: Tensor, codebook: Tensor) -> Tensor:
     """Index of the closest row of ``codebook`` for each row of ``z``: (M, D), (K, D) -> (M,) int64.
 
     |z - e|^2 = |z|^2 - 2 z.e + |e|^2, and |z|^2 does not change which code is nearest. One matrix
-    product instead of M x K differences; in float32, since half precision loses the small gaps.
+    product instead of M x K differences; in float32, under autocast as well, since half precision
+    loses the small gaps.
     """
     codebook = codebook.float()
-    return torch.addmm(codebook.square().sum(-1), z.float(), codebook.T, alpha=-2).argmin(-1)
+    with full_precision(z):
+        return torch.addmm(codebook.square().sum(-1), z.float(), codebook.T, alpha=-2).argmin(-1)
 
 
 class VectorQuantizer(nn.Module):
@@ -71,7 +76,7 @@ class VectorQuantizer(nn.Module):
             loss: commitment term, scalar, squared latent units (mean over elements).
 
         Raises:
-            ValueError: if the last axis of ``z`` is not D.
+            ValueError: if the last axis of ``z`` is not D, or ``z`` is empty.
         """
         z_q, codes, loss = self.quantize(z)
         # Value of z_q, gradient of z: argmin has none of its own.
@@ -81,6 +86,8 @@ class VectorQuantizer(nn.Module):
         """As :meth:`forward`, but ``z_q`` carries no gradient."""
         if z.shape[-1] != (dim := self.codebook.shape[1]):
             raise ValueError(f"z must be (..., {dim}), got {tuple(z.shape)}")
+        if not z.numel():
+            raise ValueError(f"z must hold at least one latent, got {tuple(z.shape)}")
         flat = z.detach().reshape(-1, dim).float()  # (M, D)
         codes = nearest_code(flat, self.codebook)  # (M,)
         z_q = F.embedding(codes, self.codebook).view_as(z)
@@ -103,6 +110,7 @@ class VectorQuantizer(nn.Module):
                 )
         return F.embedding(codes, self.codebook)
 
+    @once_a_step
     @torch.no_grad()
     def _update(self, z: Tensor, codes: Tensor) -> None:
         size = self.codebook_size
@@ -166,7 +174,7 @@ class ResidualVQ(nn.Module):
         """
         keep = len(self.levels)
         if self.training and self.quantize_dropout:
-            keep = int(torch.randint(1, keep + 1, ()))
+            keep = _agreed(int(torch.randint(1, keep + 1, ())), z.device)
         residual, codes, losses = z, [], []
         for level in self.levels[:keep]:
             step, level_codes, loss = level.quantize(residual)
@@ -188,3 +196,12 @@ class ResidualVQ(nn.Module):
 
 def _distributed() -> bool:
     return dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1
+
+
+def _agreed(number: int, device: torch.device) -> int:
+    """The first process's number, for all: where levels differ, so do their collective calls."""
+    if not _distributed():
+        return number
+    shared = torch.tensor(number, device=device)
+    dist.broadcast(shared, src=0)
+    return int(shared)

@@ -13,6 +13,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from gentok.nn.gather import once_a_step
+
+THRESHOLD_DECAY = 0.999  # share of its past that the running threshold keeps at each step
+
 
 @torch.no_grad()
 def geometric_median(points: Tensor, max_iterations: int = 100, tolerance: float = 1e-5) -> Tensor:
@@ -144,10 +148,12 @@ class SparseDictionary(nn.Module):
         dense = values.new_zeros(*values.shape[:-1], self.dictionary.shape[0])
         return dense.scatter(-1, indices, values)
 
+    @once_a_step
     @torch.no_grad()
     def count_idle(self, values: Tensor, indices: Tensor) -> None:
         """Add a batch to the count of samples since each feature last fired.
 
+        Once a step: with accumulated gradients AuxK sees what was dead before the step.
         A value of either sign is a firing; a kept zero is not.
         """
         fired = torch.zeros_like(self.idle)
@@ -289,14 +295,16 @@ class TopKSAE(SparseDictionary):
             total, parts["l2"] = total + self.l2_weight * l2, l2.detach()
         return total, parts
 
+    @once_a_step
     @torch.no_grad()
-    def _follow_threshold(self, values: Tensor, decay: float = 0.999) -> None:
+    def _follow_threshold(self, values: Tensor) -> None:
+        """Move the threshold towards the batch's mean of the smallest kept activation."""
         smallest = values.masked_fill(values <= 0, torch.inf).amin(-1)  # (B,)
         smallest = smallest[smallest.isfinite()]
         if len(smallest):
             now = smallest.mean().to(self.threshold.dtype)
             kept = torch.where(self.threshold < 0, now, self.threshold)
-            self.threshold.copy_(kept.lerp(now, 1 - decay))
+            self.threshold.copy_(kept.lerp(now, 1 - THRESHOLD_DECAY))
 
     @torch.no_grad()
     def scale_biases(self, factor: float) -> None:

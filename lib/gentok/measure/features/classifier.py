@@ -113,7 +113,7 @@ def train_classifier(
 ) -> SmallClassifier:
     """Train a :class:`SmallClassifier` with AdamW, a short warm-up and a cosine decay.
 
-    A loop of its own, since `gentok.train` stands on a higher floor than the instruments.
+    A loop of its own, since `gentok.training.loop` stands on a higher floor than the instruments.
 
     Args:
         image_set: images and labels; mirrored at random while training.

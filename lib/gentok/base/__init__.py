@@ -1,0 +1,1 @@
+"""Networks that systems build on and that are no system of the book."""

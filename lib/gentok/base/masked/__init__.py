@@ -1,0 +1,1 @@
+"""Masked token generators: the plain network, how tokens are revealed, their likelihood."""

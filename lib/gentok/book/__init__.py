@@ -1,0 +1,1 @@
+"""What makes the book: the registry, notebooks and their outputs, studies, claims."""

@@ -1,0 +1,215 @@
+"""Keep notebooks and their outputs in step: `python -m gentok.book.notebook --help`.
+
+The `.ipynb` of a notebook is written only here, from its source: by `execute` (papermill runs the
+cells) or, when only text changed, by `sync` (outputs are kept). Both write the same bytes when
+nothing changed, so a difference in version control is always a real one.
+
+Heavy packages are imported inside the functions that need them: this module starts fast.
+"""
+
+import argparse
+import os
+import re
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from gentok.book.pairs import (
+    code_hash,
+    find_root,
+    give_ids,
+    in_step,
+    outputs_hash,
+    read_pair,
+    read_source,
+    source_of,
+    sources,
+    stale_records,
+    sync,
+    tags_of,
+    tidy_outputs,
+    why_stale,
+    write,
+)
+
+__all__ = ["code_hash", "execute", "refresh", "run", "student", "study", "without_solutions"]
+
+PROFILES = ("smoke", "cpu", "study", "gpu")
+CELL_SECONDS = {"smoke": 120, "cpu": 600, "study": 3600, "gpu": 24 * 3600}
+
+
+def run(path: Path, profile: str, scratch: Path):
+    """Run a notebook by papermill in its own folder and return it with its outputs.
+
+    Args:
+        path: its source.
+        profile: given to the cell tagged `parameters`, and as GENTOK_PROFILE to the kernel.
+        scratch: file for the run as it stands, cell by cell; it stays when a cell fails.
+
+    Raises:
+        papermill.PapermillExecutionError: if a cell fails.
+    """
+    import nbformat
+    import papermill
+
+    notebook = read_source(path)
+    give_ids(notebook, read_pair(path))
+    os.environ["GENTOK_PROFILE"] = profile
+    scratch.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory() as folder:
+        plain = Path(folder) / path.with_suffix(".ipynb").name
+        nbformat.write(notebook, plain)
+        papermill.execute_notebook(
+            plain,
+            scratch,
+            parameters={"profile": profile},
+            kernel_name="python3",
+            cwd=path.parent,
+            progress_bar=False,
+            execution_timeout=CELL_SECONDS[profile],
+            start_timeout=120,
+        )
+    done = nbformat.read(scratch, as_version=4)
+    done.cells = [cell for cell in done.cells if "injected-parameters" not in tags_of(cell)]
+    for cell in done.cells:
+        if cell.cell_type == "code":
+            tidy_outputs(cell)
+    return done
+
+
+def execute(path: Path, profile: str, root: Path) -> None:
+    """Run a notebook and write its outputs over the committed ones, if every cell succeeded."""
+    began = time.perf_counter()
+    made = {"code": outputs_hash(read_source(path), {"profile": profile}), "profile": profile}
+    done = run(path, profile, root / "_build" / "runs" / f"{path.stem}.ipynb")
+    changed = write(done, path, made)
+    seconds = time.perf_counter() - began
+    print(f"executed {path.stem} ({profile}) in {seconds:.0f} s{'' if changed else ', no change'}")
+
+
+def refresh(root: Path, profile: str, force: bool) -> None:
+    """Execute what is stale (all with force), carry over text changes, and name stale records."""
+    for path in sources(root):
+        reason = "FORCE is set" if force else why_stale(path, profile)
+        if reason:
+            print(f"executing {path.stem}: {reason}", flush=True)
+            execute(path, profile, root)
+        elif not in_step(path):
+            sync(path)
+            print(f"synced {path.stem}: its text changed")
+    for name, reason in stale_records(root).items():
+        print(f"note: record {name} is stale: {reason} (make study NB={Path(name).stem})")
+
+
+def study(path: Path, root: Path) -> None:
+    """Run a notebook in the study profile; the notebook itself writes book/results/<slug>.json."""
+    began, record = time.time(), root / "book" / "results" / f"{path.stem}.json"
+    run(path, "study", root / "_build" / "study" / f"{path.stem}.ipynb")
+    if not record.is_file() or record.stat().st_mtime < began - 1:
+        raise ValueError(f"{path.stem} ran but wrote no {record}: does it call Study.finish()?")
+    print(f"wrote {record.relative_to(root)} in {time.time() - began:.0f} s")
+
+
+_SOLUTION_BLOCK = re.compile(r"^(`{3,}|:{3,})\{solution\}.*?^\1[ \t]*$\n?", re.M | re.S)
+
+
+def without_solutions(notebook):
+    """A notebook as students get it: no solution cells or blocks, no outputs."""
+    kept, inside = [], False
+    for cell in notebook.cells:
+        if cell.cell_type == "markdown":
+            inside = inside or "{solution-start}" in cell.source
+            if inside:
+                inside = "{solution-end}" not in cell.source
+                continue
+            cell.source = _SOLUTION_BLOCK.sub("", cell.source).strip()
+            if cell.source:
+                kept.append(cell)
+        elif not inside and "solution" not in tags_of(cell):
+            cell.outputs, cell.execution_count = [], None
+            kept.append(cell)
+    if inside:
+        raise ValueError("a {solution-start} has no {solution-end}")
+    notebook.cells = kept
+    return notebook
+
+
+def student(root: Path) -> Path:
+    """Write every notebook without its solutions under _build/student/; returns that folder."""
+    import nbformat
+
+    folder = root / "_build" / "student"
+    for path in sources(root):
+        notebook = without_solutions(read_source(path))
+        give_ids(notebook, None)
+        target = folder / path.relative_to(root / "notebooks").with_suffix(".ipynb")
+        target.parent.mkdir(parents=True, exist_ok=True)
+        nbformat.write(notebook, target)
+    return folder
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m gentok.book.notebook", description=__doc__)
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+
+    def add(name: str, help: str, *, slug: bool = False, profile: bool = False):
+        command = commands.add_parser(name, help=help)
+        if slug:
+            command.add_argument("slug", help="a notebook's slug, such as enat")
+        if profile:
+            command.add_argument("--profile", choices=PROFILES, default="cpu")
+        return command
+
+    add("execute", "run one notebook and store its outputs", slug=True, profile=True)
+    add("study", "run one notebook in the study profile; it writes its record", slug=True)
+    add("refresh", "execute what is stale, carry text over to the rest", profile=True).add_argument(
+        "--force", action="store_true", help="execute all notebooks"
+    )
+    add("stale", "list stale notebooks and records (exit code 1 if any)", profile=True)
+    add("pairs", "list pairs whose halves differ (exit code 1 if any)")
+    add("student", "write copies without solutions under _build/student/")
+    return parser
+
+
+def _run_command(options: argparse.Namespace, root: Path) -> int:
+    if options.command == "execute":
+        execute(source_of(options.slug, root), options.profile, root)
+    elif options.command == "study":
+        study(source_of(options.slug, root), root)
+    elif options.command == "refresh":
+        refresh(root, options.profile, options.force)
+    elif options.command == "student":
+        print(f"wrote {student(root)}")
+    elif options.command == "pairs":
+        differing = [path.stem for path in sources(root) if not in_step(path)]
+        print("\n".join(differing) or "all pairs are in step")
+        return int(bool(differing))
+    else:
+        reasons = {path.stem: why_stale(path, options.profile) for path in sources(root)}
+        reasons = {name: why for name, why in reasons.items() if why} | stale_records(root)
+        print("\n".join(f"{name}: {why}" for name, why in reasons.items()) or "nothing is stale")
+        return int(bool(reasons))
+    return 0
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Entry point; returns the exit code (2: bad input, 1: stale, out of step or a failed cell)."""
+    options = _parser().parse_args(arguments)
+    try:
+        return _run_command(options, find_root())
+    except (ValueError, FileNotFoundError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("interrupted; committed outputs are as they were", file=sys.stderr)
+        return 130
+    except Exception as error:
+        if type(error).__name__ != "PapermillExecutionError":
+            raise
+        print(f"error: a cell failed\n{error}", file=sys.stderr)
+        return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,73 @@
+"""State that moves once an optimiser step, although the step's batch comes in parts.
+
+Some layers move state of their own while they compute: codebooks follow the latents that choose
+them, a sparse autoencoder counts how long a feature has been silent. If a batch is cut into
+micro-batches to save memory, such state would move once a part: moving averages would forget
+several times too fast, and the later parts would meet another codebook than the first.
+
+A method that moves state by a batch's rows is marked with :func:`once_a_step`. It then acts at once
+as ever, except inside a :func:`whole_step` block: there its calls wait, and at the end of the block
+each runs a single time on the rows of all its calls. The state is that of the whole batch.
+"""
+
+import functools
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor
+
+# (method, object) -> the rows of each call, in order of the first call; None outside of a block.
+# The order matters: layers that draw random numbers draw them as they would for a whole batch.
+_waiting: dict[tuple[Callable, Any], list[tuple[Tensor, ...]]] | None = None
+
+
+def once_a_step(method: Callable[..., None]) -> Callable[..., None]:
+    """Mark a method whose arguments are tensors of rows, and which moves its object's state.
+
+    Args:
+        method: ``method(self, *rows)``; the first axis of each argument counts rows. It must not
+            return anything, since inside a block it has not run yet when the call returns.
+    """
+
+    @functools.wraps(method)
+    def gathered(self: Any, *rows: Tensor) -> None:
+        if _waiting is None:
+            method(self, *rows)
+        else:
+            _waiting.setdefault((method, self), []).append(tuple(r.detach() for r in rows))
+
+    gathered.moves_once = True
+    return gathered
+
+
+def moves_once(layer: Any) -> bool:
+    """Whether an object's class, or one that it inherits from, has a marked method."""
+    members = (value for kind in type(layer).__mro__ for value in vars(kind).values())
+    return any(getattr(value, "moves_once", False) is True for value in members)
+
+
+def waiting() -> bool:
+    """Whether the code runs inside a :func:`whole_step` block."""
+    return _waiting is not None
+
+
+@contextmanager
+def whole_step() -> Iterator[None]:
+    """Let the marked methods wait until the block ends; after an exception they do not run.
+
+    Raises:
+        RuntimeError: if blocks are nested.
+    """
+    global _waiting
+    if _waiting is not None:
+        raise RuntimeError("a whole_step block is already open")
+    _waiting = {}
+    try:
+        yield
+        calls = _waiting
+    finally:
+        _waiting = None
+    for (method, layer), parts in calls.items():
+        method(layer, *(torch.cat(rows) for rows in zip(*parts, strict=True)))

@@ -1,0 +1,19 @@
+"""Training: one loop for every system, its checkpoints, its stages, and how much a profile does."""
+
+from gentok.training.checkpoint import load_checkpoint, load_model, save
+from gentok.training.loop import Fit, fit
+from gentok.training.parameter_groups import ParameterGroup, decay_groups
+from gentok.training.schedules import Schedule
+from gentok.training.stages import stage
+
+__all__ = [
+    "Fit",
+    "ParameterGroup",
+    "Schedule",
+    "decay_groups",
+    "fit",
+    "load_checkpoint",
+    "load_model",
+    "save",
+    "stage",
+]

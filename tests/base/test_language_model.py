@@ -1,0 +1,215 @@
+"""The language model, its corpus, and what is read from it: against transformers and by hand."""
+
+import math
+
+import pytest
+import torch
+import torch.nn.functional as F
+from tests.interpret.sample_texts import MANUAL, PLAY
+from transformers import GPT2Config, GPT2LMHeadModel, GPTNeoXForCausalLM
+
+from gentok.base.language_model import (
+    PRESETS,
+    LanguageModel,
+    LanguageModelConfig,
+    build,
+    load,
+    losses,
+    residual_stream,
+    save,
+)
+from gentok.interpret.vsae.activations import collect, pick, pick_evenly
+from gentok.interpret.vsae.corpus import KINDS, LINES, line_kinds, read_corpus, train_tokenizer
+from gentok.measure import count_parameters
+
+SIZES = LanguageModelConfig(300, 16, 3, 2, 32, context=12)
+
+
+@pytest.fixture(scope="module")
+def corpus():
+    texts = {"play": PLAY, "manual": MANUAL * 6}
+    return read_corpus(texts, train_tokenizer(texts.values(), 300), context=12)
+
+
+@pytest.fixture(scope="module")
+def model(corpus):
+    torch.manual_seed(0)
+    model = build(SIZES).eval()
+    model.tokenizer = corpus.tokenizer
+    return model
+
+
+def test_tiny_and_published_sizes():
+    with torch.device("meta"):
+        model = build(PRESETS["pythia-70m"])
+    assert count_parameters(model) == PRESETS["pythia-70m"].published_params
+    # Biderman et al., table 1: 18,915,328 without the two embeddings.
+    assert count_parameters(model) - 2 * 50304 * 512 == 18_915_328
+
+
+def test_loss_equals_the_one_of_transformers(model, corpus):
+    tokens = corpus.tokens[:4]
+    theirs = model.network(input_ids=tokens, labels=tokens).loss
+    ours, parts = model.loss({"tokens": tokens})
+    torch.testing.assert_close(ours, theirs)
+    assert model.next_token_loss(tokens).shape == (4, 11)
+    assert parts["cross_entropy"] == ours
+
+
+def test_residual_stream_is_the_hidden_state_of_transformers(model, corpus):
+    tokens = corpus.tokens[:5]
+    states = model.network(input_ids=tokens, output_hidden_states=True).hidden_states
+    for layer in (0, 1):  # after the last layer transformers reports the normalised stream
+        mine = residual_stream(model, tokens, layer, batch_size=2)
+        torch.testing.assert_close(mine, states[layer + 1])
+
+
+def test_splicing_the_stream_itself_changes_nothing_and_zeros_do(model, corpus):
+    tokens = corpus.tokens[:6]
+    plain = losses(model, tokens, 1)
+    assert torch.equal(losses(model, tokens, 1, lambda stream: stream.clone()), plain)
+    zeroed = losses(model, tokens, 1, torch.zeros_like)
+    assert not torch.allclose(zeroed, plain)
+    # The first position is never replaced, so its prediction stays.
+    torch.testing.assert_close(zeroed[:, 0], plain[:, 0])
+    assert torch.equal(losses(model, tokens, 1), plain), "the hook must be gone"
+
+
+def test_splicing_equals_running_the_rest_of_the_network_by_hand(model, corpus):
+    tokens = corpus.tokens[:2]
+    last = len(model.network.gpt_neox.layers) - 1
+    stream = residual_stream(model, tokens, last)
+    stream[:, 1:] *= 0.5
+    head = model.network.get_output_embeddings()
+    logits = head(model.network.gpt_neox.final_layer_norm(stream))
+    by_hand = F.cross_entropy(logits[:, :-1].flatten(0, 1), tokens[:, 1:].flatten())
+    torch.testing.assert_close(losses(model, tokens, last, lambda s: 0.5 * s).mean(), by_hand)
+
+
+def test_a_folder_in_the_hubs_format_comes_back_the_same(model, corpus, tmp_path):
+    save(model, tmp_path)
+    again = load(tmp_path)
+    tokens = corpus.tokens[:3]
+    torch.testing.assert_close(again(tokens), model(tokens))
+    assert again.tokenizer("Come, King!").input_ids == model.tokenizer("Come, King!").input_ids
+    assert not again.training and again.dim == 16
+    acts = collect(again, read_corpus({"play": PLAY}, again.tokenizer, 12), layer=1)
+    assert acts.x.shape[1] == 16
+
+
+def test_missing_model_is_one_plain_error(tmp_path):
+    with pytest.raises(FileNotFoundError, match="not found"):
+        load(tmp_path / "nothing")
+    with pytest.raises(FileNotFoundError, match="not found"):
+        load(tmp_path)  # a folder without a model
+
+
+def test_other_architectures_are_refused(tmp_path):
+    other = GPT2LMHeadModel(GPT2Config(vocab_size=20, n_embd=8, n_layer=1, n_head=1))
+    with pytest.raises(ValueError, match="must be a GPT-NeoX, got GPT2LMHeadModel"):
+        LanguageModel(other)
+    other.save_pretrained(tmp_path)
+    with pytest.raises(ValueError, match="gpt2, not a gpt_neox"):
+        load(tmp_path)
+
+
+def test_bad_layer_and_heads(model, corpus):
+    with pytest.raises(ValueError, match=r"layer must be in \[0, 3\), got 3"):
+        residual_stream(model, corpus.tokens[:1], 3)
+    with pytest.raises(ValueError, match="num_heads=3 must divide dim=16"):
+        LanguageModelConfig(300, 16, 1, 3, 32, 12)
+
+
+def test_activations_stand_beside_their_tokens(model, corpus):
+    acts = collect(model, corpus, layer=1)
+    assert len(acts) == len(corpus) * 11  # the first position is left out
+    assert math.isclose(float(acts.x.square().sum(-1).mean()), 1, rel_tol=1e-4)
+    stream = residual_stream(model, corpus.tokens, 1)
+    for row in (0, 10, 11, len(acts) - 1):
+        context, position = int(acts.context[row]), int(acts.position[row])
+        assert acts.token[row] == corpus.tokens[context, position]
+        torch.testing.assert_close(acts.x[row] * acts.scale, stream[context, position])
+        assert acts.labels["line"][row] == corpus.labels["line"][context, position]
+    assert collect(model, corpus, 1, scale=2.0).scale == 2.0
+
+
+def test_a_corpus_of_another_tokenizer_is_refused(corpus):
+    small = build(LanguageModelConfig(100, 16, 1, 2, 32, 12))
+    with pytest.raises(ValueError, match="model has 100"):
+        collect(small, corpus, 0)
+
+
+def test_lines_of_a_manual():
+    kinds = line_kinds(MANUAL)
+    assert len(kinds) == len(MANUAL)
+    for text, name in (
+        ("The pass", "heading"),
+        ("*****", "heading"),
+        ("pass_stmt", "grammar"),
+        ("null operation", "prose"),
+        ("nothing, for", "prose"),
+        (">>>", "code"),
+        ("x = 1", "code"),
+        ("Done", "prose"),
+    ):
+        assert LINES[kinds[MANUAL.index(text)]] == name, text
+
+
+def test_lines_of_a_play():
+    kinds = line_kinds(PLAY)
+    assert LINES[kinds[PLAY.index("King")]] == "speaker"
+    assert LINES[kinds[PLAY.index("Come")]] == "verse"
+
+
+def test_labels_of_tokens(corpus):
+    seen = set()
+    for context in range(0, len(corpus), 7):
+        for word, kind, capital, letter in zip(
+            corpus.words(context),
+            *(corpus.labels[name][context].tolist() for name in ("kind", "capital", "letter")),
+            strict=True,
+        ):
+            first = word.strip()[:1] if word.strip() else word[:1]
+            if first.isdigit():
+                assert KINDS[kind] == "digit"
+            if KINDS[kind] == "word":
+                assert capital == first.isupper()
+                assert letter == ord(first.lower()) - ord("a")
+            else:
+                assert capital == letter == -1
+            seen.add(KINDS[kind])
+    assert {"word", "punctuation", "space"} <= seen
+
+
+def test_contexts_join_to_the_text(corpus):
+    rows = corpus.labels["source"][:, 0] == 0
+    text = "".join("".join(corpus.words(i)) for i in rows.nonzero()[:, 0].tolist())
+    assert PLAY.startswith(text) and len(PLAY) - len(text) < 12 * 10
+
+
+def test_split_keeps_every_context_once(corpus):
+    train, test = corpus.split(test=10, seed=3)
+    assert len(train) == len(corpus) - 10 and len(test) == 10
+    both = torch.cat([train.tokens, test.tokens]).tolist()
+    assert sorted(both) == sorted(corpus.tokens.tolist())
+    with pytest.raises(ValueError, match="test must be between"):
+        corpus.split(test=len(corpus))
+
+
+def test_short_text_and_small_vocabulary_are_refused(corpus):
+    with pytest.raises(ValueError, match="shorter than one context"):
+        read_corpus({"nothing": "Hi."}, corpus.tokenizer, 64)
+    with pytest.raises(ValueError, match="at least 257"):
+        train_tokenizer([PLAY], 100)
+
+
+def test_picks_are_fixed_even_and_apply():
+    labels = torch.tensor([0] * 50 + [1] * 5 + [-1] * 20)
+    assert (labels[pick(labels, 30)] >= 0).all() and len(pick(labels, 30)) == 30
+    rows = pick_evenly(labels, 20)
+    assert torch.bincount(labels[rows]).tolist() == [10, 5]
+    assert torch.equal(rows, pick_evenly(labels, 20))
+
+
+def test_network_is_the_one_of_transformers():
+    assert isinstance(build(SIZES).network, GPTNeoXForCausalLM)

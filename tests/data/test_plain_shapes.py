@@ -1,0 +1,55 @@
+"""Plain shapes: the world's own scenes, with a plain floor and nothing turned."""
+
+from dataclasses import fields, replace
+
+import pytest
+import torch
+
+from gentok.data import (
+    SHAPES,
+    captions,
+    plain_scenes,
+    plain_shapes,
+    render_images,
+    sample_scenes,
+    to_uint8,
+)
+
+
+@pytest.mark.parametrize("max_objects", [1, 3])
+def test_only_texture_and_angle_differ_from_the_world(max_objects):
+    plain, world = plain_scenes(40, 5, max_objects), sample_scenes(40, 5, max_objects)
+    for field in fields(world):
+        got, drawn = getattr(plain, field.name), getattr(world, field.name)
+        if field.name in ("texture", "angle"):
+            assert torch.equal(got, torch.zeros_like(drawn)), f"{field.name} is not zero"
+        else:
+            assert torch.equal(got, drawn), f"{field.name} changed"
+    assert all(text.endswith("on a plain floor") for text in captions(plain))
+
+
+def test_images_are_the_renders_of_the_scenes_across_chunks():
+    # The recipe of notebooks/tokens/enat.py, whose recorded results depend on every byte.
+    scenes = sample_scenes(600, 3, max_objects=1)
+    scenes = replace(
+        scenes, texture=torch.zeros_like(scenes.texture), angle=torch.zeros_like(scenes.angle)
+    )
+    parts = [scenes[i : i + 512] for i in range(0, 600, 512)]
+    expected = torch.cat([to_uint8(render_images(part, 32)) for part in parts])
+    got = plain_shapes(600, seed=3)
+    assert torch.equal(got.images, expected), "images differ from the recipe's"
+    assert torch.equal(got.labels, scenes.shape[:, 0]), "labels are not the shapes"
+    assert got.class_names == SHAPES
+
+
+def test_two_objects_are_labelled_by_the_first():
+    images, scenes = plain_shapes(30, 16, 2, max_objects=2), plain_scenes(30, 2, max_objects=2)
+    assert images.images.shape == (30, 3, 16, 16)
+    assert torch.equal(images.labels, scenes.shape[:, 0])
+    assert scenes.present.sum() > 30, "no scene has a second object, so the test shows nothing"
+
+
+@pytest.mark.parametrize("arguments", [{"n": 0}, {"n": 2, "size": 3}, {"n": 2, "max_objects": 10}])
+def test_bad_arguments_are_named(arguments):
+    with pytest.raises(ValueError, match="got"):
+        plain_shapes(**arguments)
