@@ -191,6 +191,31 @@ def test_guidance_extrapolates_after_its_start_only(monkeypatch):
     torch.testing.assert_close(z, expected)
 
 
+def test_published_guidance_acts_on_three_channels(monkeypatch):
+    """The public code's forward_with_cfg, on the published number of steps."""
+    assert PRESETS["xl/1"].guided_channels == 3 and PRESETS["xl/1-rae"].guided_channels is None
+    model, times = awake(replace(TINY, guided_channels=3)), []
+    label = torch.tensor([0, 2])
+
+    def fake(x, t, label):  # the class number in every channel; the null class is 3
+        times.append(float(t[0]))
+        return label.view(-1, 1, 1, 1).float().expand(x.shape)
+
+    monkeypatch.setattr(model, "forward", fake)
+    torch.manual_seed(0)
+    noise = torch.randn(2, 4, 4, 4)
+    torch.manual_seed(0)
+    z = model.sample(2, label, guidance=10.0, guidance_start=0.0)
+    c = label.view(-1, 1, 1, 1).float()
+    guided, plain = noise[:, :3] + 3 + 10 * (c - 3), noise[:, 3:] + c
+    torch.testing.assert_close(z, torch.cat([guided, plain], 1), rtol=1e-4, atol=1e-4)
+    # 250 points from 0 to 1, bent by 0.3, and a step from each to the next.
+    grid = torch.linspace(0, 1, 250)
+    grid = 0.3 * grid / (1 - 0.7 * grid)
+    assert len(times) == 249
+    torch.testing.assert_close(torch.tensor(times), grid[:-1], rtol=1e-5, atol=1e-6)
+
+
 def test_scale_one_is_the_conditional_model_and_sampling_is_reproducible():
     model = awake()
     draws = []
@@ -230,6 +255,8 @@ def test_bad_input():
         model.sample(3, label)
     with pytest.raises(ValueError, match="patch_size must divide input_size, got 3 and 16"):
         replace(PRESETS["xl/1"], patch_size=3)
+    with pytest.raises(ValueError, match=r"guided_channels must lie in \[1, 4\], got 5"):
+        replace(TINY, guided_channels=5)
     with pytest.raises(ValueError, match="unknown time_features 'ramp'"):
         replace(TINY, time_features="ramp")
 

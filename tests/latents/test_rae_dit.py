@@ -11,7 +11,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from gentok.base.lightning_dit import LightningBlock, LightningDiT
-from gentok.latents.rae.ddt import DDT, HeadBlock
+from gentok.latents.rae.ddt import DDT
 from gentok.latents.rae.dit import PRESETS, RAEDiT, build, example
 from gentok.measure import count_flops
 from gentok.nn.position import AxialRope2d
@@ -81,21 +81,19 @@ def test_head_depth_zero_is_the_plain_lightning_dit():
 # --- network --------------------------------------------------------------------------------------
 
 
-def test_head_block_is_the_lightning_block_where_all_tokens_say_the_same():
+def test_a_condition_a_token_is_one_a_sample_where_all_tokens_say_the_same():
     torch.manual_seed(0)
-    rope = AxialRope2d(3, 3, 8)
-    head, plain = HeadBlock(16, 2, rope), LightningBlock(16, 2, rope)
-    for parameter in head.parameters():
+    block = LightningBlock(16, 2, AxialRope2d(3, 3, 8))
+    for parameter in block.parameters():
         nn.init.normal_(parameter, std=0.3)
-    plain.load_state_dict(head.state_dict())
     x, c = torch.randn(2, 9, 16), torch.randn(2, 16)
-    torch.testing.assert_close(head(x, c[:, None].expand(-1, 9, -1)), plain(x, c))
+    torch.testing.assert_close(block(x, c[:, None].expand(-1, 9, -1)), block(x, c))
 
 
 def test_modulation_is_per_token():
     """Only token 4's condition changes: before attention mixes, only token 4 may change."""
     torch.manual_seed(0)
-    block = HeadBlock(16, 2, AxialRope2d(3, 3, 8))
+    block = LightningBlock(16, 2, AxialRope2d(3, 3, 8))
     for parameter in block.parameters():
         nn.init.normal_(parameter, std=0.3)
     nn.init.zeros_(block.attention.proj.weight)
@@ -115,7 +113,7 @@ def test_modulation_matches_diffusers_dit():
         16, 2, 8, attention_bias=True, norm_type="ada_norm_zero", num_embeds_ada_norm=3,
         norm_elementwise_affine=False, norm_eps=1e-6, activation_fn="gelu-approximate",
     ).eval()  # fmt: skip
-    block = HeadBlock(16, 2, rope=None)
+    block = LightningBlock(16, 2, rope=None)
     # The rest of a plain DiT block in place of LightningDiT's: LayerNorm and GELU.
     block.norm1 = block.norm2 = nn.LayerNorm(16, eps=1e-6, elementwise_affine=False)
     block.mlp = peer.ff

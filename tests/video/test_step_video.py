@@ -121,7 +121,7 @@ def test_self_attention_by_hand_with_the_per_head_layout(model):
         scores = turn(rms_q(q)) @ turn(rms_k(k)).mT / d**0.5
         outs.append(scores.softmax(-1) @ v)
     expected = torch.cat(outs, -1) @ layer.proj.weight.T
-    torch.testing.assert_close(layer(x, positions), expected, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(layer(x, positions=positions), expected, rtol=1e-4, atol=1e-5)
 
 
 def test_block_modulates_on_top_of_affine_norms_and_text_has_neither_norm_nor_gate(model):
@@ -137,7 +137,7 @@ def test_block_modulates_on_top_of_affine_norms_and_text_has_neither_norm_nor_ga
     def norm(h, layer):
         return F.layer_norm(h, (TINY.dim,), layer.weight, layer.bias, 1e-5)
 
-    h = x + m[2] * block.attention(norm(x, block.norm1) * (1 + m[1]) + m[0], positions)
+    h = x + m[2] * block.attention(norm(x, block.norm1) * (1 + m[1]) + m[0], positions=positions)
     h = h + block.text_attention(h, text, mask)
     inner = norm(h, block.norm2) * (1 + m[4]) + m[3]
     hidden = F.gelu(inner @ block.mlp[0].weight.T, approximate="tanh")
