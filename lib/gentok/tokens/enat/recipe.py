@@ -48,7 +48,8 @@ class Plan:
 
     Args:
         data: ``"world"`` (ten shapes on textures), ``"plain"`` (the same on plain floors),
-            ``"centred"`` (five shapes of one size in the middle), ``"cifar10"``, or ``"folder"``: ImageNet's layout under ``GENTOK_DATA/images/<class>/``.
+            ``"centred"`` (five shapes of one size in the middle), ``"cifar10"``, or ``"folder"``:
+            ImageNet's layout under ``GENTOK_DATA/images/<class>/``.
         pictures: how many the world draws.
         size: of the generator; ``tokenizer_size``: of the VQGAN.
         generator: how ENAT is trained; ``ema`` is also the average that plays the earlier step.
