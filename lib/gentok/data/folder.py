@@ -41,11 +41,17 @@ def data_folder() -> Path | None:
     return Path(value).expanduser() if value else None
 
 
+opened: dict[str, Path] = {}  # what this process has found under GENTOK_DATA so far, for records
+
+
 def find(relative: str) -> Path | None:
     """The file or folder at ``relative`` under GENTOK_DATA, or None."""
     folder = data_folder()
     path = folder / relative if folder else None
-    return path if path is not None and path.exists() else None
+    if path is None or not path.exists():
+        return None
+    opened[relative] = path
+    return path
 
 
 def missing(what: str, relative: str, download: str | None = None) -> FileNotFoundError:

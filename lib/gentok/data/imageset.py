@@ -9,7 +9,6 @@ Shapes: N items, B batch, H W pixels.
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from functools import lru_cache
 
 import numpy as np
 import torch
@@ -94,6 +93,26 @@ class ImageSet:
         return self.subset(order[:cut]), self.subset(order[cut:])
 
 
+class _Permutations:
+    """The order of each epoch; the last two are kept, since a batch may straddle two epochs.
+
+    A class and no cached function, so that it can be sent to another process.
+    """
+
+    def __init__(self, seed: int, total: int):
+        self.seed, self.total = seed, total
+        self.kept: dict[int, Tensor] = {}
+
+    def __call__(self, epoch: int) -> Tensor:
+        if epoch not in self.kept:
+            order = torch.randperm(self.total, generator=generator(self.seed, epoch))
+            self.kept = dict([*list(self.kept.items())[-1:], (epoch, order)])
+        return self.kept[epoch]
+
+    def __getstate__(self) -> dict:
+        return {"seed": self.seed, "total": self.total, "kept": {}}
+
+
 def batches(
     source: ImageSet | dict[str, Tensor], batch_size: int, seed: int = 0, flip: bool = False
 ) -> Callable[[int], dict[str, Tensor]]:
@@ -125,9 +144,7 @@ def batches(
         raise ValueError(f"source must hold tensors of equal length, got {lengths}")
     total = next(iter(lengths.values()))
 
-    @lru_cache(maxsize=2)  # a batch may straddle two epochs
-    def permutation(epoch: int) -> Tensor:
-        return torch.randperm(total, generator=generator(seed, epoch))
+    permutation = _Permutations(seed, total)
 
     def batch(step: int) -> dict[str, Tensor]:
         if step < 0:

@@ -3,10 +3,14 @@
 | name    | for                                              | seeds  | device                |
 |---------|--------------------------------------------------|--------|-----------------------|
 | `smoke` | tests: every cell runs, the numbers mean nothing | 0, 1   | cpu                   |
+| `probe` | replays: does a change leave every number alone? | 0, 1   | cpu                   |
 | `cpu`   | readers: one seed trained live in minutes        | 0      | cpu                   |
-| `study` | the record of claims: all arms over all seeds    | 0 to 4 | cpu                   |
+| `study` | the record of claims: all arms over all seeds    | 0 to 5 | cpu                   |
 | `long`  | weights to keep: at most 90 minutes on one core  | 0      | cuda or mps, else cpu |
 | `gpu`   | the paper's setting as near as the data allow    | 0      | cuda or mps, else cpu |
+
+A probe is as small as a smoke run, but where an experiment says so (``probe=``) it lasts for two
+epochs, past the warm-up and the step at which an adversary starts.
 
 The environment variable ``GENTOK_PROFILE`` wins over what a notebook or a command asks for, so
 that one test command runs every notebook in the smoke profile.
@@ -22,8 +26,9 @@ T = TypeVar("T")
 
 SEEDS: dict[str, tuple[int, ...]] = {
     "smoke": (0, 1),
+    "probe": (0, 1),
     "cpu": (0,),
-    "study": (0, 1, 2, 3, 4),
+    "study": (0, 1, 2, 3, 4, 5),
     "long": (0,),
     "gpu": (0,),
 }
@@ -48,6 +53,7 @@ class Profile:
         self,
         *,
         smoke: T = _ABSENT,
+        probe: T = _ABSENT,
         cpu: T = _ABSENT,
         study: T = _ABSENT,
         long: T = _ABSENT,
@@ -55,15 +61,24 @@ class Profile:
     ) -> T:
         """Return the value meant for this profile: ``steps = profile.pick(smoke=2, cpu=300)``.
 
-        Study, long and gpu take the value of cpu where they are given none of their own.
+        Study, long and gpu take the value of cpu, and probe that of smoke, where they are given none
+        of their own.
 
         Raises:
             ValueError: if neither the profile's own value nor that fallback was given.
         """
-        given = {"smoke": smoke, "cpu": cpu, "study": study, "long": long, "gpu": gpu}
+        given = {
+            "smoke": smoke,
+            "probe": probe,
+            "cpu": cpu,
+            "study": study,
+            "long": long,
+            "gpu": gpu,
+        }
         value = given[self.name]
-        if value is _ABSENT and self.name in ("study", "long", "gpu"):
-            value = cpu
+        if value is _ABSENT:
+            fallback = {"probe": smoke, "study": cpu, "long": cpu, "gpu": cpu}
+            value = fallback.get(self.name, _ABSENT)
         if value is _ABSENT:
             raise ValueError(f"pick() was given no value for the profile {self.name!r}")
         return value
