@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from gentok.book.claims import checkout
+from gentok.book.records import checkout
 from gentok.training import profiles
 
 PAGE = checkout() / "book" / "training.md"

@@ -61,8 +61,8 @@ class Profile:
     ) -> T:
         """Return the value meant for this profile: ``steps = profile.pick(smoke=2, cpu=300)``.
 
-        Study, long and gpu take the value of cpu, and probe that of smoke, where they are given none
-        of their own.
+        Study, long and gpu take the value of cpu, and probe that of smoke, where they are given
+        none of their own.
 
         Raises:
             ValueError: if neither the profile's own value nor that fallback was given.
