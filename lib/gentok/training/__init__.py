@@ -5,6 +5,7 @@ from gentok.training.loop import Fit, fit
 from gentok.training.parameter_groups import ParameterGroup, decay_groups
 from gentok.training.plan import Stage, preset_of
 from gentok.training.schedules import Schedule
+from gentok.training.shared import share_weights
 from gentok.training.stages import stage
 
 __all__ = [
@@ -18,5 +19,6 @@ __all__ = [
     "load_model",
     "preset_of",
     "save",
+    "share_weights",
     "stage",
 ]
