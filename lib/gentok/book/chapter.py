@@ -83,7 +83,7 @@ def open(slug: str, profile: str, seed: int = 0) -> "Chapter":
 
 def _absent(study: Study) -> list[str]:
     """A sentence for each stored thing that this chapter reads and that is not there."""
-    slug = study.system.slug
+    slug = study.slug
     try:
         record = study.path
         weights = checkout() / "weights" / f"{slug}.safetensors"
@@ -112,7 +112,7 @@ class Chapter:
 
     def __init__(self, study: Study, level: profiles.Profile, seed: int):
         self.study, self.level, self.seed = study, level, seed
-        self.slug, self.device = study.system.slug, level.device
+        self.slug, self.device = study.slug, level.device
         self._health: list[tuple[str, str, str, str]] = []
         self._meter = Meter()
 

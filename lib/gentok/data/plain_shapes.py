@@ -18,6 +18,7 @@ from gentok.data.world_images import render_images
 CHUNK = 512  # scenes rendered at a time, so that memory does not grow with n
 EASIEST = ("disc", "ring", "cross", "star", "heart")  # outlines that no two share
 CENTRED_RADIUS = 0.65  # of half the picture
+GREYS = (0.4, 0.6)  # the two ends of its floor's shading
 
 
 def plain_scenes(n: int, seed: int = 0, max_objects: int = 1) -> Scenes:
@@ -63,10 +64,10 @@ def plain_shapes(n: int, size: int = 32, seed: int = 0, max_objects: int = 1) ->
 
 
 def centred_shapes(n: int, size: int = 32, seed: int = 0) -> ImageSet:
-    """Draw one of the five `EASIEST` shapes in the middle, all of one size, on a plain floor.
+    """Draw one of the five `EASIEST` shapes in the middle, all of one size, on a grey floor.
 
-    What is left to learn is the outline of a class, its colour and the floor: a network of a
-    quarter of a million parameters draws them after a minute of one core.
+    What is left to learn is the outline of a class and its colour: a network of a quarter of a
+    million parameters draws them after a minute of one core.
 
     Args: as :func:`plain_shapes`.
 
@@ -83,8 +84,9 @@ def centred_shapes(n: int, size: int = 32, seed: int = 0) -> ImageSet:
         shape=torch.tensor([SHAPES.index(name) for name in EASIEST])[kind],
         position=torch.zeros_like(scenes.position),
         radius=torch.full_like(scenes.radius, CENTRED_RADIUS),
+        floor=torch.tensor(GREYS).view(1, 2, 1).expand_as(scenes.floor),
     )
-    source = "procedural world: five shapes of one size in the middle of plain floors"
+    source = "procedural world: five shapes of one size in the middle of grey floors"
     return ImageSet(_drawn(scenes, size), kind[:, 0].clone(), EASIEST, source)
 
 

@@ -134,6 +134,15 @@ def read_header(path: Path) -> dict[str, Any]:
         return json.loads(file.metadata()[HEADER])
 
 
+def header_of(name: str, folder: str | os.PathLike | None = None) -> dict[str, Any]:
+    """As `read_header`, for the file that `find` finds.
+
+    Raises:
+        FileNotFoundError: if there is none.
+    """
+    return read_header(fetch(name, folder))
+
+
 def digest(images: ImageSet) -> dict[str, Any]:
     """What a header keeps of a set of images: source, number and SHA-256 of pixels and labels."""
     sha = hashlib.sha256(images.images.numpy().tobytes())

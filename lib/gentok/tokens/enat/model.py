@@ -79,7 +79,7 @@ PRESETS: dict[str, ENATConfig] = {
         num_heads=4,
         encoder_depth=3,
         decoder_depth=1,
-        schedule=Schedule(guidance_scale=2.0, mask_temperature=4.5, sample_temperature=0.5),
+        schedule=Schedule(guidance_scale=1.0, mask_temperature=4.5, sample_temperature=1.0),
     ),
     # published_params: the released network less its unused MLP (574,298,113 - 8,393,728, ...).
     "enat-l-256": ENATConfig(published_params=565_904_385),

@@ -141,7 +141,7 @@ def _world(size: ENATConfig, profile: Profile) -> Plan:
 def _study(size: ENATConfig, profile: Profile) -> Plan:
     """Easier shapes, a minute a network: what the chapter trains live and compares."""
     generator = Stage(
-        steps=profile.pick(smoke=4, cpu=1500, gpu=20_000),
+        steps=profile.pick(smoke=4, cpu=2000, gpu=20_000),
         batch_size=profile.pick(smoke=8, cpu=32, gpu=128),
         lr=4e-3,
         betas=(0.9, 0.99),
