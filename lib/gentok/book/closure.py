@@ -23,7 +23,18 @@ TOOLS = {"gentok.cli"} | {
 # A record of claims does not depend on these either: what draws, what shows progress, and the rule
 # for verdicts, which a test applies again to all recorded values.
 DISPLAY = {
-    f"gentok.{name}" for name in ("book.claims", "show.media", "show.plot", "training.progress")
+    f"gentok.{name}"
+    for name in (
+        "book.chapter",
+        "book.checks",
+        "book.claims",
+        "show.code",
+        "show.diagram",
+        "show.media",
+        "show.plot",
+        "show.table",
+        "training.progress",
+    )
 }
 
 
@@ -129,7 +140,7 @@ def reach(
         for source, imported in _imports(tree, module_name, is_package):
             for target in _targets(source, imported, package):
                 for name in _with_parents(target, package):
-                    if name in found or name in without:
+                    if name in found or name in without or name.rpartition(".")[0] in without:
                         continue
                     module = found[name] = find_module(name, package)
                     todo.append((module.tree, name, module.path.name == "__init__.py"))
