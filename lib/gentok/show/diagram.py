@@ -134,14 +134,14 @@ class Diagram:
         """
         dash = ' stroke-dasharray="3 4"' if dashed else ""
         self._parts.append(
-            f'<path d="{_rounded(points)}" fill="none" stroke="{INK}" stroke-width="1.6"{dash} '
+            f'<path d="{rounded(points)}" fill="none" stroke="{INK}" stroke-width="1.6"{dash} '
             'marker-end="url(#head)"/>'
         )
 
     def line(self, *points: Point) -> None:
         """A line without a head, where two flows meet."""
         self._parts.append(
-            f'<path d="{_rounded(points)}" fill="none" stroke="{INK}" stroke-width="1.6"/>'
+            f'<path d="{rounded(points)}" fill="none" stroke="{INK}" stroke-width="1.6"/>'
         )
 
     def note(self, text: str, place: Point, mono: bool = False, anchor: str = "middle") -> None:
@@ -254,7 +254,7 @@ def _length(a: Point, b: Point) -> float:
     return ((a[0] - b[0]) ** 2 + (a[1] - b[1]) ** 2) ** 0.5
 
 
-def _rounded(points: Sequence[Point], radius: float = 8) -> str:
+def rounded(points: Sequence[Point], radius: float = 8) -> str:
     """A path through points whose corners are rounded."""
     path = [f"M{points[0][0]:g} {points[0][1]:g}"]
     for before, corner, after in zip(points, points[1:], points[2:], strict=False):
