@@ -15,7 +15,7 @@ PYTEST := OMP_NUM_THREADS=1 $(B)/python -m pytest -q -n 2 --dist loadfile
 
 .DEFAULT_GOAL := help
 .PHONY: help book site execute study stale lab test test-fast test-units test-notebooks lint \
-	student mutate bench clean
+	student slides pages mutate bench clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -70,6 +70,12 @@ lint: .venv/.stamp ## ruff, the floors of the library (import-linter), spelling
 
 student: .venv/.stamp ## copies of the notebooks without solutions, in _build/student
 	@$(B)/python -m gentok.book.notebook student
+
+slides: .venv/.stamp ## a self-contained deck a chapter, in _build/slides
+	@$(B)/python -m gentok.book.notebook slides
+
+pages: .venv/.stamp ## make again what follows from the registry and the stored runs
+	@$(B)/python -m gentok.book.pages
 
 mutate: .venv/.stamp ## break mechanisms on purpose; the tests must notice each
 	@$(PYTEST) -m mutation tests

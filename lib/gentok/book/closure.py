@@ -18,7 +18,8 @@ PACKAGE = Path(__file__).parents[1]
 
 # These list, hash or run the others; no number and no picture depends on them.
 TOOLS = {"gentok.cli"} | {
-    f"gentok.book.{name}" for name in ("closure", "notebook", "pairs", "registry")
+    f"gentok.book.{name}"
+    for name in ("closure", "graph", "notebook", "pages", "pairs", "registry", "slides")
 }
 # A record of claims does not depend on these either: what draws, what shows progress, and the rule
 # for verdicts, which a test applies again to all recorded values.
