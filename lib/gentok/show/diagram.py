@@ -90,7 +90,7 @@ class Diagram:
             ValueError: if it leaves the drawing, or its words do not fit.
         """
         box = self._inside(Box(*place, *size), name)
-        self._kinds |= {kind for kind, on in (("new", new), ("frozen", frozen)) if on}
+        self._kinds |= {kind for kind, on in (("new", new), ("frozen", frozen)) if on} or {"plain"}
         edge, thick = (NEW_EDGE, 2.4) if new else (INK, 1.4)
         dash = ' stroke-dasharray="6 4"' if frozen else ""
         fill = FILL["new" if new else "plain"]
@@ -138,11 +138,21 @@ class Diagram:
             'marker-end="url(#head)"/>'
         )
 
-    def line(self, *points: Point) -> None:
-        """A line without a head, where two flows meet."""
+    def line(self, *points: Point, radius: float = 8) -> None:
+        """A line without a head, where two flows meet or something ends."""
         self._parts.append(
-            f'<path d="{rounded(points)}" fill="none" stroke="{INK}" stroke-width="1.6"/>'
+            f'<path d="{rounded(points, radius)}" fill="none" stroke="{INK}" stroke-width="1.4"/>'
         )
+
+    def dot(self, place: Point, name: str = "") -> None:
+        """A point of a plane: small and filled, or larger with a short name in it."""
+        x, y = place
+        radius, fill = (12, FILL["new"]) if name else (4.5, INK)
+        self._parts.append(
+            f'<circle cx="{x:g}" cy="{y:g}" r="{radius}" fill="{fill}" stroke="{INK}"/>'
+        )
+        if name:
+            self._text((x, y + 4.5), name, 13, "middle", weight=600)
 
     def note(self, text: str, place: Point, mono: bool = False, anchor: str = "middle") -> None:
         """Words with their middle at a place, or their edge (``anchor`` "start" or "end").
@@ -157,7 +167,7 @@ class Diagram:
         entries = [("a part, trained", "plain"), ("new in this paper", "new")]
         entries += [("frozen", "frozen"), ("data", "data")]
         for words, kind in entries:
-            if kind != "plain" and kind not in self._kinds:
+            if kind not in self._kinds:
                 continue
             box = Box(x, y - 12, 26, 16)
             edge = NEW_EDGE if kind == "new" else INK
