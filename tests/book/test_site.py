@@ -186,7 +186,8 @@ frame.addEventListener("load", () => setTimeout(() => {
   seen.wide_code = all("div.cell_input pre, .gentok-code pre").filter(wider)
     .map((node) => node.textContent.slice(0, 60));
   root.dataset.theme = "dark";
-  seen.faint = all("figcaption, caption").filter((node) => contrast(page, node) < 4.5)
+  seen.faint = all("figcaption, figcaption *, caption, .gentok-rows *, .gentok-code p *")
+    .filter((node) => contrast(page, node) < 4.5)
     .map((node) => `${contrast(page, node).toFixed(2)} ${node.textContent.trim().slice(0, 60)}`);
   document.title = JSON.stringify(seen);
 }, 1500));

@@ -1,6 +1,5 @@
 """Source on a page: the same program, 80 columns, the right lines marked."""
 
-import ast
 import importlib
 import inspect
 import pkgutil
@@ -8,6 +7,7 @@ import pkgutil
 import pytest
 
 import gentok.tokens.enat as enat
+from gentok.book.closure import dump_cell
 from gentok.show.code import WIDTH, fold, show_code
 from gentok.show.table import Table
 
@@ -28,7 +28,7 @@ def test_what_is_shown_is_the_same_program_and_fits():
     count = 0
     for obj in functions():
         code, count = show_code(obj), count + 1
-        assert ast.dump(ast.parse(code.text)) == ast.dump(ast.parse(inspect.getsource(obj))), obj
+        assert dump_cell(code.text) == dump_cell(inspect.getsource(obj)), obj
         long = [line for line in code.text.split("\n") if len(line) > WIDTH]
         long = [line for line in long if not line.lstrip().startswith(('"', 'f"'))]  # a message
         assert long == [], obj

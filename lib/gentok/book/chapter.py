@@ -11,11 +11,16 @@ Numbers reach prose in two ways. `Chapter.say` prints a sentence, which every re
 ``{glue:text}`name` ``; the value travels in the stored output, so the page and the run agree.
 """
 
+# ruff: noqa: E402
+import warnings
+
+# Before anything imports tqdm: it says so as soon as it is imported, in every notebook.
+warnings.filterwarnings("ignore", message="IProgress not found")
+
 import math
 import os
 import threading
 import time
-import warnings
 import weakref
 from collections.abc import Mapping
 from pathlib import Path
@@ -59,7 +64,7 @@ class Sentence:
 
 
 def open(slug: str, profile: str, seed: int = 0) -> "Chapter":
-    """Begin a chapter: style, warnings, seed, profile, study, and the clock.
+    """Begin a chapter: style, seed, profile, study, and the clock.
 
     Args:
         slug: the system, as in `gentok.book.registry`.
@@ -71,7 +76,6 @@ def open(slug: str, profile: str, seed: int = 0) -> "Chapter":
         NotInTheBook: if there is no checkout around the working folder and ``GENTOK_RESULTS`` names
             no folder of records either.
     """
-    warnings.filterwarnings("ignore", message="IProgress not found")
     plot.use_style()
     level = profiles.profile(profile)
     study = Study(slug, level)
@@ -198,7 +202,7 @@ class Chapter:
         machine = f"{self.device}, {threads} thread{'s' * (threads != 1)}, {os.cpu_count()} cores"
         values = {
             "profile": self.level.name,
-            "time": f"{seconds // 60:.0f} min {seconds % 60:.0f} s",
+            "time": _duration(math.ceil(seconds)),
             "memory": f"{peak / MIB:,.0f} MiB",
             "device": machine,
         }
@@ -248,6 +252,10 @@ def claim_rows(study: Study) -> list[tuple[str, str, str]]:
         says = f"{claim['id']}: {claim['claim']}{place}{note}"
         rows.append((claim["verdict"], says, f"{measured}\nexpected {claim['expected']}"))
     return rows
+
+
+def _duration(seconds: int) -> str:
+    return f"{seconds // 60} min {seconds % 60} s" if seconds >= 60 else f"{seconds} s"
 
 
 def _plain(value: object) -> str:
