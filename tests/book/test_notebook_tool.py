@@ -201,7 +201,7 @@ def test_stale_experiments_are_named(book):
     write_record(book, made=made, renewals=[{"commit": "", "code": renewed, "by": "replay"}])
     assert stale_records(book) == {}
     edit(book, '"losses", train', '"others", train')
-    assert "no such experiment" in stale_records(book)["demo: losses"]
+    assert "nothing here makes it" in stale_records(book)["demo: losses"]
     (book / "book" / "results" / "demo.json").write_text("{")
     assert "cannot be read" in stale_records(book)["demo"]
 

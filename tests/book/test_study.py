@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import os
 
 import pandas as pd
 import pytest
@@ -48,7 +47,7 @@ def folder(tmp_path, monkeypatch):
     monkeypatch.delenv("GENTOK_PROFILE", raising=False)
     monkeypatch.setattr(module, "checkout", lambda: tmp_path)
     monkeypatch.setattr(Study, "code", lambda self, name, train: "the code")
-    monkeypatch.setattr(os, "cpu_count", lambda: 1)
+    monkeypatch.setattr(module, "cores", lambda: 1)
     return results
 
 
@@ -200,7 +199,7 @@ def test_side_by_side_gives_the_rows_of_one_after_another(folder, monkeypatch):
     shared(0)
     arms = {"slow": {"lr": 1e-3}, "fast": {"lr": 1e-2}}
     serial = Study("fa_vae", "study").ablate("serial", learn, arms, seeds=[0, 1, 2])
-    monkeypatch.setattr(os, "cpu_count", lambda: 2)
+    monkeypatch.setattr(module, "cores", lambda: 2)
     parallel = Study("fa_vae", "study").ablate("parallel", learn, arms, seeds=[0, 1, 2])
     pd.testing.assert_frame_equal(
         serial.drop(columns="seconds"), parallel.drop(columns="seconds"), check_exact=True

@@ -117,7 +117,7 @@ class Closure:
             if target is None or isinstance(target, str):
                 return target and (target, used)
             if isinstance(target, Module):
-                found.targets += self._whole(target)
+                found.targets += self.whole(target)
                 return target.name.rpartition(".")[2], used
             if target.module == self.registry:
                 found.targets += self._looked_up(statements)
@@ -157,7 +157,8 @@ class Closure:
             return ".".join([target, *parts[used:]]), len(parts)
         return target, used
 
-    def _whole(self, module: Module) -> list[Definition]:
+    def whole(self, module: Module) -> list[Definition]:
+        """All that a module defines, and what it imports from the package by name."""
         if self._hidden(module.name):
             return []
         found = [Definition(module.name, name) for name in module.statements]
@@ -174,7 +175,7 @@ class Closure:
         named = [p for p in folders if p.parent.name in words] or folders
         names = [path.parent.relative_to(self.sources.folder.parent).parts for path in named]
         modules = [module for parts in names for module in self.sources.within(".".join(parts))]
-        return [definition for module in modules for definition in self._whole(module)]
+        return [definition for module in modules for definition in self.whole(module)]
 
     def _read_files(self, module: Module, statement: ast.stmt, files: set[Path]) -> None:
         """Files that the functions which a statement calls or passes on declare."""

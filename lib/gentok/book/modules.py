@@ -8,7 +8,7 @@ from typing import Any
 
 from gentok.book.syntax import bound, imported, opens_with_text
 
-PACKAGE = Path(__file__).parents[1]
+PACKAGE = Path(__file__).resolve().parents[1]
 ASIDE = "(statements)"  # the name under which a module's bare statements are kept
 
 
@@ -144,3 +144,9 @@ def _parse(text: str) -> ast.Module:
 def package() -> Package:
     """The installed package."""
     return Package()
+
+
+def package_of(root: Path) -> Package:
+    """The package in a source tree; the installed one if the tree holds none."""
+    folder = root / "lib" / "gentok"
+    return Package(folder) if folder.is_dir() and folder.resolve() != PACKAGE else package()

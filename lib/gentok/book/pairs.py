@@ -9,6 +9,7 @@ import hashlib
 from pathlib import Path
 
 from gentok.book import slices, staleness
+from gentok.book.modules import package_of
 
 CELL_KEYS = ("jupyter", "mystnb", "name", "tags")
 JUPYTEXT = {
@@ -74,8 +75,11 @@ def outputs_hash(path: Path, profile: str) -> str:
     Args:
         path: the notebook's source; ``profile`` the one it runs in.
     """
-    shown = staleness.record_words(path.stem, path.parents[2])
-    return slices.outputs_digest(slices.code_cells(path), {"profile": profile}, shown)
+    root = path.resolve().parents[2]
+    shown = staleness.record_words(path.stem, root)
+    return slices.outputs_digest(
+        slices.code_cells(path), {"profile": profile}, shown, sources=package_of(root)
+    )
 
 
 def why_stale(path: Path, profile: str) -> str:

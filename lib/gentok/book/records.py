@@ -138,6 +138,12 @@ def codes(experiment: dict[str, Any]) -> list[str]:
     return [experiment["made"]["code"], *(r["code"] for r in experiment["renewals"])]
 
 
+def cores() -> int:
+    """Processor cores that this process may use."""
+    allowed = getattr(os, "sched_getaffinity", None)  # not on macOS and Windows
+    return len(allowed(0)) if allowed else os.cpu_count() or 1
+
+
 def machine(processes: int) -> dict[str, Any]:
     """What the rows are made on: every run takes one thread."""
     return {

@@ -98,20 +98,28 @@ def outputs_closure(
     return found, texts
 
 
-def outputs_digest(cells: Iterable[Cell], parameters: dict, *more: str) -> str:
+def outputs_digest(
+    cells: Iterable[Cell], parameters: dict, *more: str, sources: Package | None = None
+) -> str:
     """Hash of all that the outputs of a notebook depend on; ``more`` are words beside its code."""
-    found, texts = outputs_closure(cells)
+    found, texts = outputs_closure(cells, sources)
     return found.digest(*texts, json.dumps(parameters, sort_keys=True), *more)
 
 
-def function_closure(function, sources: Package | None = None) -> Closure | None:
-    """All that a function of the package reaches; None for a function from elsewhere."""
+def function_closure(name: str, sources: Package | None = None) -> Closure | None:
+    """All that a function of the package reaches, such as ``gentok.book.method.train``.
+
+    Returns:
+        None for a function from elsewhere.
+    """
     sources = sources or package()
-    module = sources.find(function.__module__)
-    name = function.__qualname__.split(".")[0]
-    if module is None or name not in module.statements:
+    module_name, _, function = name.rpartition(".")
+    module = sources.find(module_name)
+    if module is None or function not in module.statements:
         return None
-    return Closure(sources).reach(Definition(module.name, name))
+    found = Closure(sources)
+    found.kept += (module.name,)
+    return found.reach(Definition(module.name, function))
 
 
 def _add(module: Module, node: ast.stmt, seeds: list[ast.stmt], aside: bool) -> None:

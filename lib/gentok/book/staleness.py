@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from gentok.book import records, slices
+from gentok.book.modules import package_of
 
 CHANGED = "code that it reached changed since its rows were made"
 
@@ -24,13 +25,14 @@ def stale_experiments(record: dict[str, Any], root: Path | None = None) -> dict[
     except FileNotFoundError:
         return {}
     source = next((root / "notebooks").glob(f"*/{record['system']}.py"), None)
-    if source is None:
-        return {}
-    cells, reasons = slices.code_cells(source), {}
+    cells = slices.code_cells(source) if source else []
+    sources, reasons = package_of(root), {}
     for name, experiment in record["experiments"].items():
-        found = slices.experiment_closure(cells, name)
+        found = slices.experiment_closure(cells, name, sources)
+        if source is None:  # made by a module, not by a chapter
+            found = slices.function_closure(experiment["made"].get("function", ""), sources)
         if found is None:
-            reasons[name] = "its chapter has no such experiment any more"
+            reasons[name] = "nothing here makes it any more"
         elif found.digest() not in records.codes(experiment):
             reasons[name] = CHANGED
     return reasons

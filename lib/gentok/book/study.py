@@ -17,7 +17,8 @@ import pandas as pd
 
 from gentok.book import records, registry, slices
 from gentok.book.claims import Plan, judge
-from gentok.book.records import checkout, results_folder
+from gentok.book.modules import Package
+from gentok.book.records import checkout, cores, results_folder
 from gentok.book.runs import Journal, Run, file_name, run_all
 from gentok.book.tables import claims_table
 from gentok.data import folder
@@ -104,7 +105,7 @@ class Study:
         kept = checkout() / "_build" / "study" / self.slug / file_name(name)
         resumes = records_it and code and not together
         journal = Journal(kept if resumes else None, code)
-        processes = (os.cpu_count() or 1) if records_it and not together else 1
+        processes = cores() if records_it and not together else 1
         runs = [Run(variant, arm, seed) for seed in seeds for variant, arm in arms.items()]
         rows = run_all(runs, train, journal, processes, name)
         rows.sort(key=lambda row: list(arms).index(row["variant"]))
@@ -168,14 +169,14 @@ class Study:
 
     def code(self, name: str, train: Callable[..., Metrics]) -> str:
         """Hash of the definitions that an experiment reaches; "" where they cannot be found."""
-        found = None
+        found, sources = None, Package()  # read anew: files may have changed
         try:
             path = next((checkout() / "notebooks").glob(f"*/{self.slug}.py"), None)
         except FileNotFoundError:
             return ""
         if path is not None:
-            found = slices.experiment_closure(slices.code_cells(path), name)
-        found = found or slices.function_closure(train)
+            found = slices.experiment_closure(slices.code_cells(path), name, sources)
+        found = found or slices.function_closure(_address(train), sources)
         return found.digest() if found else ""
 
     def _check_arms(self, name: str, arms: list[str]) -> None:
@@ -241,6 +242,7 @@ class Study:
             "profile": self.profile.name,
             "versions": records.versions(),
             "inputs": records.digests(folder.opened.items()),
+            "function": _address(train),
         }
         experiment |= {"gates": gates, "rows": self.rows[name], "renewals": []}
         record = records.find_record(self.slug)
@@ -263,6 +265,10 @@ def summarize(runs: pd.DataFrame, metrics: Sequence[str]) -> pd.DataFrame:
             raise ValueError(f"unknown metric {metric!r}; the runs have {list(runs.columns)}")
     variants = runs.groupby("variant", sort=False)
     return variants[list(metrics)].agg(_mean_text)
+
+
+def _address(function: Callable) -> str:
+    return f"{function.__module__}.{getattr(function, '__qualname__', '')}"
 
 
 def _mean_text(values: pd.Series) -> str:
