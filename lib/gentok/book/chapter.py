@@ -78,7 +78,10 @@ def open(slug: str, profile: str, seed: int = 0) -> "Chapter":
     """
     plot.use_style()
     level = profiles.profile(profile)
-    study = Study(slug, level)
+    try:
+        study = Study(slug, level)
+    except FileNotFoundError:
+        raise _far_from_the_book(slug) from None
     torch.manual_seed(seed)
     for line in _absent(study):
         print(line)
@@ -92,17 +95,21 @@ def _absent(study: Study) -> list[str]:
         record = study.path
         weights = checkout() / "weights" / f"{slug}.safetensors"
     except FileNotFoundError:
-        raise NotInTheBook(
-            f"The chapter {slug!r} reads recorded runs and trained weights, and none are near "
-            f"{Path.cwd()}. Run it inside a copy of the book's repository (git clone, then `make "
-            "lab`), or set GENTOK_RESULTS to a folder of records before the kernel starts."
-        ) from None
+        raise _far_from_the_book(slug) from None
     lines = []
     if not study.trains and not record.is_file():
         lines.append(f"{slug} has no recorded runs yet; `make study NB={slug}` makes them.")
     if not weights.is_file():
         lines.append(f"{slug} has no trained weights yet; `make weights NB={slug}` makes them.")
     return lines
+
+
+def _far_from_the_book(slug: str) -> NotInTheBook:
+    return NotInTheBook(
+        f"The chapter {slug!r} reads recorded runs and trained weights, and none are near "
+        f"{Path.cwd()}. Run it inside a copy of the book's repository (git clone, then `make "
+        "lab`), or set GENTOK_RESULTS to a folder of records before the kernel starts."
+    )
 
 
 class Chapter:
