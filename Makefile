@@ -1,6 +1,6 @@
 # `make` lists the targets. Everything runs inside .venv; nothing is installed outside it.
 # Options: FORCE=1 executes all notebooks, PROFILE=smoke|cpu|gpu sets how much they do,
-# NB=<slug> names one notebook, PY=<python> picks the interpreter for a new .venv.
+# NB=<slug> names one notebook, EXP=<name> one of its experiments, PY=<python> picks the interpreter for a new .venv.
 
 SHELL := /bin/bash
 B := .venv/bin
@@ -14,7 +14,7 @@ PY ?= $(shell for python in $(CANDIDATES); do \
 PYTEST := OMP_NUM_THREADS=1 $(B)/python -m pytest -q -n 2 --dist loadfile
 
 .DEFAULT_GOAL := help
-.PHONY: help book site execute study stale lab test test-fast test-units test-notebooks lint \
+.PHONY: help book site execute study renew stale lab test test-fast test-units test-notebooks lint \
 	student mutate bench clean
 
 help: ## list the targets
@@ -42,11 +42,14 @@ execute: .venv/.stamp ## run one notebook and store its outputs (NB=enat PROFILE
 	@test -n "$(NB)" || { echo "error: say which: make execute NB=<slug>" >&2; exit 2; }
 	@$(B)/python -m gentok.book.notebook execute $(NB) --profile $(PROFILE)
 
-study: .venv/.stamp ## measure one notebook's claims over all seeds (NB=enat)
+study: .venv/.stamp ## measure a notebook's claims over all seeds (NB=enat EXP=blocks)
 	@test -n "$(NB)" || { echo "error: say which: make study NB=<slug>" >&2; exit 2; }
-	@$(B)/python -m gentok.book.notebook study $(NB)
+	@OMP_NUM_THREADS=1 $(B)/python -m gentok.book.notebook study $(NB) $(if $(EXP),--experiment "$(EXP)")
 
-stale: .venv/.stamp ## name the notebooks and records whose code has changed
+renew: .venv/.stamp ## prove by replay that changed code gives the same rows (NB= EXP=, or all)
+	@OMP_NUM_THREADS=1 $(B)/python -m gentok.book.renew $(NB) $(if $(EXP),--experiment "$(EXP)")
+
+stale: .venv/.stamp ## name the notebooks and experiments whose code has changed
 	@$(B)/python -m gentok.book.notebook stale --profile $(PROFILE)
 
 lab: .venv/.stamp ## open JupyterLab; saving a notebook writes both of its halves

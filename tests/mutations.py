@@ -199,10 +199,10 @@ MUTATIONS = [
     ),
     Mutation(
         "an interval that only touches the expected side is enough",
-        "book/claims.py",
-        "agrees, disagrees = high < 0, low > 0",
-        "agrees, disagrees = low < 0, high > 0",
-        "tests/book/test_claims.py::test_swapping_the_sides_mirrors_the_verdict",
+        "book/verdicts.py",
+        "(high < 0, low > 0) if",
+        "(low < 0, high > 0) if",
+        "tests/book/test_verdicts.py::test_swapping_the_sides_mirrors_the_verdict",
     ),
     Mutation(
         "ENAT's earlier step is trained through the later one",

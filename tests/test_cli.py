@@ -15,7 +15,7 @@ from toy_training import Game, ToyConfig, train_game
 
 from gentok import cli
 from gentok.book import registry
-from gentok.book.claims import compare
+from gentok.book.verdicts import compare
 
 
 @dataclass(frozen=True)
@@ -178,24 +178,53 @@ def test_a_full_disk_is_one_line_and_keeps_the_checkpoint(capsys, monkeypatch):
     assert checkpoint.read_bytes() == before
 
 
+CLAIMS = """
+[[claim]]
+id = "C1"
+sentence = "less"
+experiment = "losses"
+metric = "mse"
+system = "a"
+baseline = "b"
+direction = "lower"
+smallest = "not stated"
+planned = true
+"""
+
+
 def test_claims(capsys, tmp_path):
     assert gentok(capsys, "claims", "--json") == (0, "[]\n", "")
-    result = compare([1, 2, 3], [4, 6, 5], "lower")
-    claim = {
-        "id": "C1", "claim": "less", "metric": "mse", "expected": "lower",
-        "system": {"name": "a", "values": [1, 2, 3]},
-        "baseline": {"name": "b", "values": [4, 6, 5]},
-        "effect": result.effect, "ci95": list(result.ci95), "verdict": result.verdict,
-    }  # fmt: skip
-    record = tmp_path / "results" / "fa_vae.json"
-    record.parent.mkdir()
-    record.write_text(json.dumps({"system": "fa_vae", "claims": [claim]}))
+    values = {"a": [1, 2, 3], "b": [4, 6, 5]}
+    result = compare(values["a"], values["b"], "lower")
+    rows = [
+        {"variant": arm, "seed": seed, "mse": value}
+        for arm, found in values.items()
+        for seed, value in enumerate(found)
+    ]
+    made = {"ended": "", "machine": {}, "versions": {}, "code": ""}
+    experiment = {"made": made, "seconds": 1, "seeds": [0, 1, 2], "gates": [], "renewals": []}
+    folder = tmp_path / "results"
+    folder.mkdir()
+    record = {"system": "fa_vae", "experiments": {"losses": {**experiment, "rows": rows}}}
+    (folder / "fa_vae.json").write_text(json.dumps(record))
+    (folder / "fa_vae.claims.toml").write_text(CLAIMS)
     code, out, _ = gentok(capsys, "claims", "--json")
-    assert code == 0 and json.loads(out) == [{"slug": "fa_vae", **claim}]
-    assert result.verdict in gentok(capsys, "claims")[1]
-    record.write_text(json.dumps({"system": "fa_vae", "claims": [{**claim, "verdict": "better"}]}))
+    (claim,) = json.loads(out)
+    assert code == 0 and claim["slug"] == "fa_vae" and claim["verdict"] == result.verdict
+    assert claim["system"] == {"name": "a", "values": [1, 2, 3]}
+    assert claim["effect"] == result.effect and claim["ci95"] == list(result.ci95)
+    assert set(claim) >= STABLE
+    out = " ".join(gentok(capsys, "claims")[1].split())
+    assert result.verdict in out and "1 planned claims: 1 reproduced" in out
+    (folder / "fa_vae.claims.toml").write_text(CLAIMS.replace('"lower"', '"less"'))
     code, _, err = gentok(capsys, "claims")
-    assert code == 2 and f"C1: better, not {result.verdict}" in err
+    assert code == 2 and "fa_vae" in err and err.count("\n") == 1
+
+
+STABLE = {
+    "slug", "id", "claim", "section", "metric", "seeds", "baseline", "system", "expected",
+    "margin", "effect", "ci95", "verdict", "note",
+}  # fmt: skip
 
 
 def test_doctor(capsys):

@@ -1,14 +1,14 @@
-"""The directive `ledger`: the recorded claims of all systems, or of one, as tables.
+"""The directive `ledger`: the claims of all systems, or of one, as tables.
 
     ```{ledger}
     :system: fa_vae
     ```
 
-Rows come from book/results/<slug>.json, so a page changes when a record changes. Without records
-the build fails: an empty ledger would look like a book without claims.
+Verdicts are computed from book/results/<slug>.json and the chapter's claims.toml, so a page changes
+when a row or a sentence does. Without records the build fails: an empty ledger would look like a
+book without claims. Inside the text, `{ledger}` with `:summary:` is the sentence of all counts.
 """
 
-from collections import Counter
 from pathlib import Path
 
 from docutils import nodes
@@ -16,11 +16,13 @@ from docutils.parsers.rst import directives
 from sphinx.util.docutils import SphinxDirective
 from tables import table
 
-from gentok.book import registry
-from gentok.book.claims import read_record
+from gentok.book import ledger, registry
+from gentok.book.claims import NOT_STATED
+from gentok.book.tables import verdict
 
 HEADERS = ("claim", "expected", "measured", "difference (95 % interval)", "seeds", "verdict")
-SIGNS = {"lower": "<", "higher": ">", "equal": "="}
+GATES = ("gate", "asks for", "worst run", "holds")
+IDENTITIES = ("identity", "reads", "shown by", "verdict")
 
 
 def number(value: float) -> str:
@@ -28,73 +30,138 @@ def number(value: float) -> str:
 
 
 def mean(side: dict) -> str:
-    return f"{side['name']}: {number(sum(side['values']) / len(side['values']))}"
+    """The mean over runs; of runs that hold a value an item, over these too."""
+    values = [v if isinstance(v, (int, float)) else sum(v) / len(v) for v in side["values"]]
+    return f"{side['name']}: {number(sum(values) / len(values))}"
 
 
 class Ledger(SphinxDirective):
-    """Tables of claims, one a system, with a line on how the record was made."""
+    """Tables of claims, one a system, with a line on how the records were made."""
 
-    option_spec = {"system": directives.unchanged_required}
+    option_spec = {"system": directives.unchanged_required, "summary": directives.flag}
 
     def run(self):
-        folder = Path(self.env.srcdir) / "book" / "results"
-        paths = sorted(folder.glob(f"{self.options.get('system', '*')}.json"))
-        if not paths:
-            what = self.options.get("system", "any system")
-            raise self.error(f"no record of claims for {what} in {folder.name}/")
-        self.env.note_dependency(__file__)
-        records = []
-        for path in paths:
+        root = Path(self.env.srcdir)
+        files = [*root.glob("book/results/*.json"), *root.glob("notebooks/*/*.claims.toml")]
+        for path in [__file__, *files]:
             self.env.note_dependency(str(path))
-            records.append(read_record(path))
-        order = [system.slug for system in registry.systems()]
-        records.sort(key=lambda record: order.index(record["system"]))
-        parts = [] if "system" in self.options else [self.summary(records)]
-        for record in records:
-            parts += self.one_system(record)
+        book = ledger.Ledger()
+        slug = self.options.get("system")
+        slugs = [s.slug for s in registry.systems() if s.slug in book.records]
+        if not slugs or slug and slug not in slugs:
+            raise self.error(f"no record of claims for {slug or 'any system'} in book/results/")
+        if slug:
+            return self.one_system(book, slug)
+        parts = [nodes.paragraph(text=book.sentence())]
+        if "summary" in self.options:
+            return parts
+        for each in slugs:
+            system = registry.get(each)
+            title = f"{system.title} {{cite:p}}`{system.key}`"
+            parts.append(nodes.rubric("", "", *self.inline(title)))
+            parts += self.one_system(book, each, chapter=True)
         return parts
-
-    def summary(self, records):
-        verdicts = Counter(c["verdict"] for record in records for c in record["claims"])
-        total = ", ".join(f"{count} {verdict}" for verdict, count in sorted(verdicts.items()))
-        return nodes.paragraph(text=f"{sum(verdicts.values())} claims: {total}.")
 
     def inline(self, text):
         found, messages = self.parse_inline(text)
         return [*found, *messages]
 
-    def one_system(self, record):
-        system = registry.get(record["system"])
+    def one_system(self, book, slug, chapter=False):
+        claims = list(book.claims(slug))
+        groups = {
+            None: [c for c in claims if ledger.counts(c)],
+            "Found while looking, and not counted": [
+                c for c in claims if not c["planned"] and c["kind"] != "identity"
+            ],
+        }
         parts = []
-        if "system" not in self.options:
-            title = f"{system.title} {{cite:p}}`{system.key}`"
-            parts.append(nodes.rubric("", "", *self.inline(title)))
-        rows = [self.row(claim) for claim in record["claims"]]
-        parts.append(table(HEADERS, rows, classes=["ledger"]))
-        made, machine = record["made"], record["made"]["machine"]
+        for title, group in groups.items():
+            if title and group:
+                parts.append(nodes.paragraph(text=title + ":", classes=["ledger-group"]))
+            if group:
+                rows = [self.row(claim) for claim in group]
+                parts.append(table(HEADERS, rows, classes=["ledger"]))
+        parts += self.identities([c for c in claims if c["kind"] == "identity"])
+        parts += self.gates(book.gates[slug])
+        return [*parts, *self.made(book, slug, chapter)]
+
+    def identities(self, claims):
+        if not claims:
+            return []
+        rows = [
+            [
+                self.statement(claim),
+                claim["reads"] if not claim["test"] else "",
+                claim["test"] or f"{len(claim['seeds'])} runs, to the last digit",
+                self.word(claim),
+            ]
+            for claim in claims
+        ]
+        title = nodes.paragraph(text="True by construction:", classes=["ledger-group"])
+        return [title, table(IDENTITIES, rows, classes=["ledger"])]
+
+    def gates(self, gates):
+        if not gates:
+            return []
+        rows = [
+            [
+                f"{gate['id']} ({gate['experiment']})",
+                gate["what"],
+                "no value" if gate["worst"] is None else number(gate["worst"]),
+                "yes" if gate["passed"] else "no: what is claimed on it is not testable here",
+            ]
+            for gate in gates
+        ]
+        title = nodes.paragraph(text="What had to hold first:", classes=["ledger-group"])
+        return [title, table(GATES, rows, classes=["ledger"])]
+
+    def made(self, book, slug, chapter):
+        experiments = book.records[slug]["experiments"]
+        made = [experiment["made"] for experiment in experiments.values()]
+        minutes = sum(experiment["seconds"] for experiment in experiments.values()) / 60
+        machine, days = made[-1]["machine"], sorted({m["ended"][:10] for m in made})
         text = (
-            f"Recorded {made['date'][:10]} in {made['seconds'] / 60:.0f} minutes on "
-            f"{machine['cores']} cores ({machine['threads']} threads, {machine['processor']}) "
-            f"with torch {made['versions']['torch']}"
+            f"Recorded {' to '.join(dict.fromkeys([days[0], days[-1]]))} in {minutes:.0f} minutes "
+            f"on {machine['cores']} cores ({machine['threads']} thread a run, "
+            f"{machine['processor']}) with torch {made[-1]['versions']['torch']}"
         )
-        if "system" not in self.options:
+        if chapter:
+            system = registry.get(slug)
             text += f"; chapter: {{doc}}`/notebooks/{system.part}/{system.slug}`"
-        parts.append(nodes.paragraph("", "", *self.inline(text + "."), classes=["ledger-made"]))
+        parts = [nodes.paragraph("", "", *self.inline(text + "."), classes=["ledger-made"])]
+        if stale := book.stale[slug]:
+            names = ", ".join(f"*{name}*" for name in stale)
+            text = (
+                f"**Stale**: {names}. The code that these experiments reached has changed since "
+                "their rows were made, and no replay has shown that the change was harmless."
+            )
+            parts.append(nodes.paragraph("", "", *self.inline(text), classes=["ledger-stale"]))
         return parts
 
+    def statement(self, claim):
+        section = f" ({claim['section']})" if claim["section"] else ""
+        note = [nodes.emphasis(text=" " + claim["note"])] if claim["note"] else []
+        return [nodes.strong(text=claim["id"]), nodes.Text(f" {claim['claim']}{section}"), *note]
+
+    def word(self, claim):
+        style = f"verdict-{claim['verdict'].replace(' ', '-')}"
+        marks = [nodes.Text(" (stale)")] if claim["stale"] else []
+        return [nodes.strong(text=verdict(claim), classes=[style]), *marks]
+
     def row(self, claim):
-        section = f" ({claim['section']})" if claim.get("section") else ""
-        note = [nodes.emphasis(text=" " + claim["note"])] if claim.get("note") else []
-        ours, theirs, (low, high) = claim["system"], claim["baseline"], claim["ci95"]
-        within = f" within {number(claim['margin'])}" if claim.get("margin") is not None else ""
-        names = f"{ours['name']} {SIGNS[claim['expected']]} {theirs['name']}{within}"
+        smallest = NOT_STATED if claim["smallest"] is None else number(claim["smallest"])
+        expected = f"{claim['metric']}: {claim['reads']}; smallest effect that matters: {smallest}"
+        if claim["ci95"] is None:
+            return [self.statement(claim), expected, "", "", "", self.word(claim)]
+        low, high = claim["ci95"]
+        holm = "" if claim["p_holm"] is None else f"; p {claim['p_holm']:.2g} after Holm"
         return [
-            [nodes.strong(text=claim["id"]), nodes.Text(f" {claim['claim']}{section}"), *note],
-            f"{claim['metric']}: {names}",
-            f"{mean(ours)}; {mean(theirs)}",
-            f"{number(claim['effect'])} ({number(low)} to {number(high)})",
-            str(len(ours["values"])),
-            [nodes.strong(text=claim["verdict"], classes=[f"verdict-{claim['verdict']}"])],
+            self.statement(claim),
+            expected,
+            f"{mean(claim['system'])}; {mean(claim['baseline'])}",
+            f"{number(claim['effect'])} ({number(low)} to {number(high)}){holm}",
+            str(len(claim["seeds"])),
+            self.word(claim),
         ]
 
 

@@ -12,7 +12,7 @@ from docutils.parsers.rst import directives
 from sphinx.util.docutils import SphinxDirective
 from tables import table
 
-from gentok.book import closure, registry
+from gentok.book import closure, modules, registry
 
 
 class Directive(SphinxDirective):
@@ -70,14 +70,15 @@ class BlockMatrix(Directive):
         return [table(["system", *headers], rows, classes=["block-matrix"])]
 
     def blocks(self, system):
-        """Names of the modules of nn/ and process/ that a system's module reaches."""
-        module = closure.find_module(system.module)
+        """Names of the modules of nn/ and process/ of which a system uses a definition."""
+        module = modules.package().find(system.module)
         if module is None:
             raise self.error(f"the registry names {system.module}, which has no file")
         self.env.note_dependency(str(module.path))
-        reached = closure.reach([module.tree], closure.TOOLS, start=system.module)
+        found = closure.Closure(without=closure.TOOLS)
+        found.reach(*found.whole(module))
         floors = ("gentok.nn.", "gentok.process.")
-        return {found.name for found in reached if found.name.startswith(floors)}
+        return {each.module for each in found.texts if each.module.startswith(floors)}
 
 
 def setup(app):

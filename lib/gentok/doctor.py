@@ -10,7 +10,7 @@ import torch
 
 import gentok
 from gentok import data
-from gentok.book.claims import results_folder
+from gentok.book.records import results_folder
 from gentok.training.profiles import accelerator_device
 
 PACKAGES = ("accelerate", "datasets", "numpy", "safetensors", "transformers", "jupyter-book")

@@ -456,7 +456,11 @@ def compare_kinds(seed, kind):
 
 SEEDS = level.seeds[:4]
 kinds = study.ablate(
-    "kinds", compare_kinds, {kind: {"kind": kind} for kind in KINDS}, SEEDS
+    "kinds",
+    compare_kinds,
+    {kind: {"kind": kind} for kind in KINDS},
+    SEEDS,
+    together=True,
 )
 summarize(kinds, ["mse", "low_mse", "high_mse", "high_energy", "perceptual"])
 
@@ -561,70 +565,7 @@ summarize(kinds, ["high_mse", "residual_high"])
 # The error alone cannot tell these apart: read both columns.
 
 # %%
-SHARED = "equal parameters: each branch has half a network, none to spare"
-study.claim(
-    "C1",
-    "Decoupled branches lower the high-frequency error",
-    kinds,
-    "high_mse",
-    system="decoupled",
-    baseline="pixel",
-    expected="lower",
-    section="results: .0074 to .0020",
-)
-study.claim(
-    "C1-total",
-    "... and the total error",
-    kinds,
-    "mse",
-    system="decoupled",
-    baseline="pixel",
-    expected="lower",
-    section="results: .0105 to .0044",
-    note=SHARED,
-)
-study.claim(
-    "C2",
-    "Wavelet channels in one network are not enough: decoupling matters",
-    kinds,
-    "high_mse",
-    system="decoupled",
-    baseline="coupled",
-    expected="lower",
-    section="ablation, no number",
-)
-study.claim(
-    "C2-total",
-    "... and for the total error",
-    kinds,
-    "mse",
-    system="decoupled",
-    baseline="coupled",
-    expected="lower",
-    section="ablation, no number",
-    note=SHARED,
-)
-study.claim(
-    "C1-spectrum",
-    "... and the residual's power at high frequencies (Fourier, above 1/4)",
-    kinds,
-    "residual_high",
-    system="decoupled",
-    baseline="pixel",
-    expected="lower",
-    section="ablation: residual spectrum, no number",
-    note="Haar bands leak: errors of the low branch reach above 1/4",
-)
-study.claim(
-    "C2-spectrum",
-    "... and decoupling lowers it against coupled wavelet channels",
-    kinds,
-    "residual_high",
-    system="decoupled",
-    baseline="coupled",
-    expected="lower",
-    section="ablation, no number",
-);
+study.table("C1", "C1-total", "C2", "C2-total", "C1-spectrum", "C2-spectrum")
 
 # %% [markdown]
 # ## Experiment 2: the high branch
@@ -687,39 +628,7 @@ panels(
 # every hair lie in its place.
 
 # %%
-study.claim(
-    "C3",
-    "L1 is the right loss for the high branch: it lowers the L1 error",
-    highs,
-    "high_l1",
-    system="L1 + GAN (paper)",
-    baseline="L2 + GAN",
-    expected="lower",
-    section="objective, no number",
-    note="with the adversary; without it L1 answers with the median",
-)
-study.claim(
-    "C3-sharpness",
-    "... and gives sharper images, judged by their spectrum",
-    highs,
-    "spectrum_gap",
-    system="L1 + GAN (paper)",
-    baseline="L2 + GAN",
-    expected="lower",
-    section="objective, no number",
-    note="spectra of reconstructions, upper half of frequencies",
-)
-study.claim(
-    "C4",
-    "The high branch is better without a perceptual loss",
-    highs,
-    "high_mse",
-    system="L1 + GAN (paper)",
-    baseline="L1 + GAN + perceptual",
-    expected="lower",
-    section="objective, no number",
-    note="a small classifier is no DINOv2: less bias to low frequency",
-);
+study.table("C3", "C3-sharpness", "C4")
 
 # %% [markdown]
 # ## Experiment 3: the low branch, one loss removed at a time
@@ -825,6 +734,7 @@ cifar = study.ablate(
     compare_second,
     {kind: {"kind": kind} for kind in KINDS},
     level.seeds[:3],
+    together=True,
 )
 cifar["residual_high"] = cifar["residual"].map(above_quarter)
 summarize(cifar, ["mse", "low_mse", "high_mse", "residual_high"])
@@ -843,39 +753,7 @@ panels(
 # warning: by its spectrum above 1/4 the pixel VAE is not behind.
 
 # %%
-study.claim(
-    "C1-cifar",
-    "Decoupled branches lower the high-frequency error (CIFAR-10)",
-    cifar,
-    "high_mse",
-    system="decoupled",
-    baseline="pixel",
-    expected="lower",
-    section="results: .0074 to .0020",
-    note="other data, fewer seeds",
-)
-study.claim(
-    "C2-cifar",
-    "Wavelet channels in one network are not enough (CIFAR-10)",
-    cifar,
-    "high_mse",
-    system="decoupled",
-    baseline="coupled",
-    expected="lower",
-    section="ablation, no number",
-    note="other data, fewer seeds",
-)
-study.claim(
-    "C1-cifar-spectrum",
-    "... and the residual's power above 1/4 (CIFAR-10)",
-    cifar,
-    "residual_high",
-    system="decoupled",
-    baseline="pixel",
-    expected="lower",
-    section="ablation: residual spectrum, no number",
-    note="Haar bands leak: errors of the low branch reach above 1/4",
-);
+study.table("C1-cifar", "C2-cifar", "C1-cifar-spectrum")
 
 # %% [markdown]
 # ## A generator on the latents
@@ -1016,28 +894,7 @@ samples_over_seeds = study.ablate(
 summarize(samples_over_seeds, ["frechet", "gap", "high_gap"])
 
 # %%
-study.claim(
-    "C5",
-    "Generation does not suffer: the Fréchet distance is lower",
-    samples_over_seeds,
-    "frechet",
-    system="decoupled",
-    baseline="pixel",
-    expected="lower",
-    section="results: gFID 1.35 to 1.32",
-    note="features of a small classifier; not FID",
-)
-study.claim(
-    "C5-spectrum",
-    "... and samples come closer to the data at high frequencies",
-    samples_over_seeds,
-    "high_gap",
-    system="decoupled",
-    baseline="pixel",
-    expected="lower",
-    section="the chapter's own question",
-    note="true, but mostly the low branch's block edges, not drawn detail",
-);
+study.table("C5", "C5-spectrum")
 
 # %% [markdown]
 # ## Claims: what the paper says, what was measured

@@ -795,6 +795,7 @@ runs = study.ablate(
     masked_arm,
     {name: {"name": name, **changes} for name, changes in arms.items()},
     seeds=ARM_SEEDS,
+    together=True,
 )
 summarize(runs, ["chamfer", "svm", "leak", "chamfer_90"])
 
@@ -860,6 +861,7 @@ label_runs = study.ablate(
         "from scratch": {"start": "scratch"},
     },
     seeds=ARM_SEEDS,
+    together=True,
 )
 summarize(label_runs, ["accuracy", "frozen"])
 
@@ -993,120 +995,7 @@ else:
 # ModelNet40 after fine-tuning.
 
 # %%
-study.claim(
-    "C1",
-    "mask tokens in the encoder lower the error",
-    runs,
-    "chamfer",
-    system="mask tokens in the encoder",
-    baseline="random 0.6",
-    expected="lower",
-    section="ablation: 2.51 against 2.60",
-    note="encoder alone against encoder and decoder",
-)
-study.claim(
-    "C1b",
-    "yet features are better if mask tokens stay out of the encoder",
-    runs,
-    "svm",
-    system="random 0.6",
-    baseline="mask tokens in the encoder",
-    expected="higher",
-    section="ablation: 93.19 against 92.14",
-    note="linear SVM on frozen features, not fine-tuning",
-)
-study.claim(
-    "C1c",
-    "mask tokens in the encoder tell it where masked patches are",
-    runs,
-    "leak",
-    system="mask tokens in the encoder",
-    baseline="random 0.6",
-    expected="higher",
-    section="method: the argument for shifting them",
-    note="R² of a ridge regression, our proxy",
-)
-study.claim(
-    "C2",
-    "a higher ratio is harder: 0.9 against 0.6",
-    runs,
-    "chamfer",
-    system="random 0.9",
-    baseline="random 0.6",
-    expected="higher",
-    section="ablation: 2.89 against 2.60",
-    note="short trainings, little below the best constant patch",
-)
-study.claim(
-    "C2b",
-    "a lower ratio is easier: 0.3 against 0.6",
-    runs,
-    "chamfer",
-    system="random 0.3",
-    baseline="random 0.6",
-    expected="lower",
-    section="ablation, carried on below 0.5 (2.54)",
-    note="short trainings, little below the best constant patch",
-)
-study.claim(
-    "C2c",
-    "block masking is harder than random masking",
-    runs,
-    "chamfer",
-    system="block 0.6",
-    baseline="random 0.6",
-    expected="higher",
-    section="ablation: 2.89 against 2.60",
-    note="short trainings, little below the best constant patch",
-)
-study.claim(
-    "C2d",
-    "random masking gives better features than block masking",
-    runs,
-    "svm",
-    system="random 0.6",
-    baseline="block 0.6",
-    expected="higher",
-    section="ablation: 93.19 against 92.67",
-    note="linear SVM on frozen features, not fine-tuning",
-)
-study.claim(
-    "C3",
-    "with few labels, pretraining beats training from scratch",
-    label_runs,
-    "accuracy",
-    system="pretrained",
-    baseline="from scratch",
-    expected="higher",
-    section="few-shot: 96.3 against 87.8 (5 ways, 10 shots)",
-    note="ten labels for each of twelve classes",
-)
-study.claim(
-    "C3b",
-    "frozen pretrained features beat those of the initial network",
-    label_runs,
-    "frozen",
-    system="pretrained",
-    baseline="from scratch",
-    expected="higher",
-    section="implied by few-shot results",
-    note="linear SVM with ten labels a class",
-)
 ours = runs[runs["variant"] == "random 0.6"]
-ratio_rows = pd.concat(
-    pd.DataFrame({"variant": n, "seed": ours["seed"], "value": ours[c]})
-    for n, c in (("at 0.9", "chamfer_90"), ("constant patch", "constant"))
-)
-study.claim(
-    "C4",
-    "trained at 0.6, it fills in at 0.9 better than a constant patch",
-    ratio_rows,
-    "value",
-    system="at 0.9",
-    baseline="constant patch",
-    expected="lower",
-    section="figure on other ratios; there without numbers",
-)
 study.table()
 
 # %% [markdown]

@@ -909,96 +909,9 @@ axes[1].set_xticks((0, 1), ("Mogo", "flattened"));
 # shared machine, and it had measured C4 on the last frames of encoded clips,
 # whose codes are odd because the encoder sees nothing after them. The tokenizer
 # is also trained longer than in that study, for better reconstructions. With
-# the shorter one C5 was reproduced, and C2 and C4 were inconclusive.
+# the shorter one C5 was reproduced, and C2 and C4 were undecided.
 
 # %%
-study.claim(
-    "C1",
-    "residual levels make the tokens more precise: four against one",
-    depth_runs,
-    "error_mm",
-    system="4 levels",
-    baseline="1 level",
-    expected="lower",
-    section="residual quantization",
-)
-study.claim(
-    "C1b",
-    "six levels are more precise than four",
-    depth_runs,
-    "error_mm",
-    system="6 levels",
-    baseline="4 levels",
-    expected="lower",
-    section="residual quantization; Q = 6 there",
-    note="levels five and six have little left to say at this size",
-)
-study.claim(
-    "C2",
-    "one pass a frame is faster than a pass a code",
-    order_runs,
-    "ms_a_frame",
-    system="Mogo",
-    baseline="flattened",
-    expected="lower",
-    section="motion only generate once",
-    note="processor time; two levels, equal parameters, both with caches",
-)
-study.claim(
-    "C2b",
-    "and costs no likelihood: within 0.05 nats a code",
-    order_runs,
-    "nll",
-    system="Mogo",
-    baseline="flattened",
-    expected="equal",
-    margin=0.05,
-    section="implied by independence within a frame",
-    note="two levels, equal parameters",
-)
-study.claim(
-    "C4",
-    "relative positions carry beyond the training length",
-    runs,
-    "late_nll",
-    system="Mogo",
-    baseline="absolute",
-    expected="lower",
-    section="260 frames there, trained on at most 196",
-    note="frames 41 to 80 after training on 40",
-)
-study.claim(
-    "C4b",
-    "and samples of twice the length are nearer to the data",
-    runs,
-    "late_frechet",
-    system="Mogo",
-    baseline="absolute",
-    expected="lower",
-    section="260 frames there, trained on at most 196",
-    note="Fréchet distance on the judge's features",
-)
-study.claim(
-    "C5",
-    "corrupted inputs make better samples",
-    runs,
-    "frechet",
-    system="Mogo",
-    baseline="no corruption",
-    expected="lower",
-    section="released code",
-    note="three seeds of a Fréchet distance on a small judge",
-)
-study.claim(
-    "C5b",
-    "and a worse likelihood, the true past given",
-    runs,
-    "nll",
-    system="Mogo",
-    baseline="no corruption",
-    expected="higher",
-    section="expected; not in the paper",
-)
 study.table()
 
 # %% [markdown]

@@ -498,31 +498,7 @@ axes.legend();
 # batches.
 
 # %%
-study.claim(
-    "C1a",
-    "The second path lowers the error early in training",
-    path_runs,
-    "early_l1",
-    system="two paths",
-    baseline="convolution only",
-    expected="lower",
-    section="Video-VAE",
-    note="mean L1 of the first half of a short training, 32x32 clips",
-)
-study.claim(
-    "C1b",
-    "The second path raises quality at equal steps",
-    path_runs,
-    "psnr",
-    system="two paths",
-    baseline="convolution only",
-    expected="higher",
-    section="Video-VAE",
-    note="PSNR at the end of a short training, 32x32 clips",
-)
-print("C1a", study.claims["C1a"]["verdict"])
-print("C1b", study.claims["C1b"]["verdict"])
-
+study.table("C1a", "C1b")
 
 # %% [markdown]
 # ### Is the tokenizer causal, and is it the norm that makes it so?
@@ -557,17 +533,6 @@ leak_runs = study.ablate(
         "whole chunk": {"frame_norm": False},
     },
     seeds=(0, 1, 2, 3, 4),
-)
-study.claim(
-    "C2",
-    "With statistics of single frames no later frame reaches a latent",
-    leak_runs,
-    "leak",
-    system="single frames",
-    baseline="whole chunk",
-    expected="lower",
-    section="Video-VAE, code",
-    note="exactly zero in the system; also tested as an identity",
 )
 leak_runs.groupby("variant", sort=False)[["leak", "length"]].agg(
     ["min", "max"]
@@ -977,6 +942,7 @@ preference_runs = study.ablate(
         "large β": {"beta": 50 * BETA, "lr": 3e-5},
     },
     seeds=(0, 1, 2),
+    together=True,
 )
 columns = ["win_rate", "shakiness", "obeys", "flow_loss"]
 summarize(preference_runs, columns)
@@ -1025,28 +991,7 @@ gradient_runs = study.ablate(
     gradient_noise,
     {"shared noise": {"shared": True}, "independent": {"shared": False}},
     seeds=(0, 1, 2),
-)
-study.claim(
-    "C3a",
-    "Video-DPO makes clips that are preferred to the reference's",
-    preference_runs,
-    "win_rate",
-    system="Video-DPO",
-    baseline="reference",
-    expected="higher",
-    section="Video-DPO",
-    note="blob clips; the judge is smoothness of motion",
-)
-study.claim(
-    "C3b",
-    "One noise and one time for winner and loser make quieter gradients",
-    gradient_runs,
-    "log_variance",
-    system="shared noise",
-    baseline="independent",
-    expected="lower",
-    section="Video-DPO",
-    note="log10 of the summed variance at the first step",
+    together=True,
 )
 summarize(gradient_runs, ["log_variance"])
 
@@ -1158,39 +1103,6 @@ plot.intervals(
 );
 
 # %%
-study.claim(
-    "C4",
-    "A shift above 1 helps at few steps",
-    shift_runs,
-    "distance",
-    system="s = 3",
-    baseline="s = 1",
-    expected="lower",
-    section="sampling, code (s = 13)",
-    note="8 steps against 100, blob clips of 16 numbers",
-)
-study.claim(
-    "C5a",
-    "Learning from its own pairs lowers the error of four steps",
-    turbo_runs,
-    "distance",
-    system="Turbo",
-    baseline="pre-trained",
-    expected="lower",
-    section="Turbo",
-    note="each model against its own solution of 100 steps",
-)
-study.claim(
-    "C5b",
-    "Learning from its own pairs straightens the paths",
-    turbo_runs,
-    "bend",
-    system="Turbo",
-    baseline="pre-trained",
-    expected="lower",
-    section="Turbo",
-    note="mean squared deviation of the velocity from the chord",
-)
 study.table()
 
 # %% [markdown]

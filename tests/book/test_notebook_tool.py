@@ -1,5 +1,6 @@
 """The notebook tool: staleness, text carried over, students' copies, one run from end to end."""
 
+import copy
 import json
 import subprocess
 import sys
@@ -8,7 +9,8 @@ import nbformat
 import pytest
 
 from gentok.book import notebook as tool
-from gentok.book import pairs
+from gentok.book import pairs, slices
+from gentok.book.staleness import stale_records
 
 SOURCE = """\
 # ---
@@ -89,7 +91,7 @@ def pretend_run(book, profile="cpu"):
     for cell in done.cells:
         if cell.cell_type == "code":
             cell.outputs = [nbformat.v4.new_output("stream", text="out of " + cell.source[:20])]
-    code = pairs.outputs_hash(pairs.read_source(path), {"profile": profile})
+    code = pairs.outputs_hash(path, profile)
     return pairs.write(done, path, {"code": code, "profile": profile})
 
 
@@ -149,47 +151,73 @@ def test_changed_code_is_stale(book, old, new):
     assert "changed since" in pairs.why_stale(source(book), "cpu")
 
 
-@pytest.mark.parametrize(
-    ("old", "new", "changes"),
-    [
-        ("haar2d.__name__)", "haar2d)", True),
-        ("axes.plot([0, 1])", "axes.plot([0, 2])", False),  # a figure computes nothing
-        ("secret = 42", "secret = 43", False),  # nor does a solution
-        ("# # A page", "# # Another", False),
-        ("fig, axes", "fig, profile", False),  # later cells that count read no such name
-        ("import sys\n", "import sys  # why\n", False),
-    ],
-)
-def test_record_hash_follows_what_computes(book, old, new, changes):
-    before = tool.code_hash(source(book))
-    edit(book, old, new)
-    assert (tool.code_hash(source(book)) != before) is changes
+RECORD = {
+    "system": "demo",
+    "experiments": {
+        "losses": {
+            "made": {"ended": "", "machine": {}, "versions": {}, "code": ""},
+            "seconds": 1, "seeds": [0, 1], "gates": [], "renewals": [],
+            "rows": [{"variant": "a", "seed": 0, "mse": 1.0}],
+        }
+    },
+}  # fmt: skip
+STUDY = """
+# %%
+from gentok.nn.wavelet import haar2d
 
 
-def test_record_hash_keeps_a_figure_cell_that_others_read(book):
-    source(book).write_text(SOURCE + "\n# %%\nprint(axes)\n")
-    before = tool.code_hash(source(book))
+def train(seed):
+    return {"mse": haar2d(seed)}
+
+
+study.ablate("losses", train, {"a": {}})
+"""
+
+
+def write_record(book, **changes):
+    """A record of the demo's one experiment, made by its code as it is now."""
+    found = slices.experiment_closure(slices.code_cells(source(book)), "losses")
+    record = copy.deepcopy(RECORD)
+    record["experiments"]["losses"]["made"]["code"] = found.digest() if found else ""
+    record["experiments"]["losses"] |= changes
+    folder = book / "book" / "results"
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "demo.json").write_text(json.dumps(record))
+
+
+def test_stale_experiments_are_named(book):
+    source(book).write_text(SOURCE + STUDY)
+    write_record(book)
+    assert stale_records(book) == {}
     edit(book, "axes.plot([0, 1])", "axes.plot([0, 2])")
-    assert tool.code_hash(source(book)) != before
+    assert stale_records(book) == {}
+    edit(book, "haar2d(seed)}", "-haar2d(seed)}")
+    assert "changed since" in stale_records(book)["demo: losses"]
+    renewed = slices.experiment_closure(slices.code_cells(source(book)), "losses").digest()
+    made = {"ended": "", "machine": {}, "versions": {}, "code": "0"}
+    write_record(book, made=made, renewals=[{"commit": "", "code": renewed, "by": "replay"}])
+    assert stale_records(book) == {}
+    edit(book, '"losses", train', '"others", train')
+    assert "nothing here makes it" in stale_records(book)["demo: losses"]
+    (book / "book" / "results" / "demo.json").write_text("{")
+    assert "cannot be read" in stale_records(book)["demo"]
 
 
-def test_record_hash_of_a_library_module():
-    path = pairs.closure.PACKAGE / "nn" / "wavelet.py"
-    assert tool.code_hash(path) == tool.code_hash(str(path))
-    assert tool.code_hash(path) != tool.code_hash(path.with_name("position.py"))
+def test_outputs_are_stale_when_the_rows_that_they_show_change(book):
+    write_record(book)
+    pretend_run(book)
+    assert pairs.why_stale(source(book), "cpu") == ""
+    write_record(book, rows=[{"variant": "a", "seed": 0, "mse": 2.0}])
+    assert "changed since" in pairs.why_stale(source(book), "cpu")
 
 
-@pytest.mark.parametrize("made", [{"code": "0"}, {}])
-def test_stale_records_are_named(book, made):
-    results = book / "book" / "results"
-    results.mkdir(parents=True)
-    record = {"system": "demo", "made": {"code": tool.code_hash(source(book))}}
-    (results / "demo.json").write_text(json.dumps(record))
-    assert pairs.stale_records(book) == {}
-    (results / "demo.json").write_text(json.dumps(record | {"made": made}))
-    assert list(pairs.stale_records(book)) == ["demo.json"]
-    (results / "demo.json").write_text("{")
-    assert "cannot be read" in pairs.stale_records(book)["demo.json"]
+def test_a_run_can_stop_after_one_experiment(book):
+    source(book).write_text(SOURCE + STUDY + "\n# %%\nlast = 1\n")
+    notebook = pairs.read_source(source(book))
+    tool.cut(notebook, "losses")
+    assert notebook.cells[-1].source.endswith('study.ablate("losses", train, {"a": {}})')
+    with pytest.raises(ValueError, match="no experiment 'sizes'; there are: losses"):
+        tool.cut(notebook, "sizes")
 
 
 def test_student_copies_hold_no_solutions(book):
@@ -275,4 +303,4 @@ def test_a_failing_cell_keeps_the_committed_outputs(book):
 def test_a_study_that_records_nothing_says_so(book):
     run = command("study", "demo")
     assert run.returncode == 2
-    assert "does it call Study.finish()?" in run.stderr
+    assert "does it call Study.ablate()?" in run.stderr

@@ -7,6 +7,7 @@ import jupytext
 import pytest
 
 from gentok.book import pairs, registry
+from gentok.book.staleness import stale_records
 
 ROOT = pairs.find_root()
 SOURCES = pairs.sources(ROOT)
@@ -111,5 +112,5 @@ def test_stale_outputs_are_named():
     for path in SOURCES:
         if reason := pairs.why_stale(path, "cpu"):
             warnings.warn(f"{path.stem} is stale: {reason}", stacklevel=1)
-    for name, reason in pairs.stale_records(ROOT).items():
-        warnings.warn(f"book/results/{name} is stale: {reason}", stacklevel=1)
+    for name, reason in stale_records(ROOT).items():
+        warnings.warn(f"the record of {name} is stale: {reason}", stacklevel=1)

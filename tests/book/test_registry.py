@@ -5,7 +5,7 @@ import re
 import pytest
 
 from gentok.book import registry
-from gentok.book.claims import checkout
+from gentok.book.records import checkout
 
 
 def test_all_systems_are_there_once():

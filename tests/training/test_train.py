@@ -17,7 +17,7 @@ import torch
 from torch import nn
 from toy_training import Game, Regression, batches, game, train_blocks, train_game
 
-from gentok.book.claims import checkout
+from gentok.book.records import checkout
 from gentok.nn.player import Player, frozen
 from gentok.training.checkpoint import load_checkpoint
 from gentok.training.loop import fit, schedule_factor

@@ -1,214 +1,341 @@
-"""Claims: what a paper says, what was measured here, and the one rule that gives the verdict.
+"""Claims and gates: what is written down before a study runs, and what its rows say about it.
 
-The rule. The system and its baseline run over the same seeds. The differences (system minus
-baseline, seed by seed) have a mean, the *effect*, and a 95 % confidence interval by the paired
-t statistic. If the paper expects the system to be
+They stand in ``notebooks/<part>/<slug>.claims.toml``, so that a sentence never touches a record:
 
-- ``"lower"`` or ``"higher"``: the claim is *reproduced* if the whole interval lies on the expected
-  side of zero, *contradicted* if the whole interval lies on the other side, else *inconclusive*;
-- ``"equal"``: the claim states a margin, in the metric's unit. It is *reproduced* if the whole
-  interval lies within plus or minus the margin, *contradicted* if it lies wholly outside, else
-  *inconclusive*.
+    [[gate]]                            # no claim before the ground is firm
+    id = "trained"
+    experiment = "blocks"
+    metric = "nll"
+    arm = "plain"
+    at_most = 3.0                       # or at_least; in every seed
+    reason = "a pilot twice as long gives 2.9"
 
-Nobody writes a verdict by hand: the ledger keeps the values of every seed, and a test computes all
-verdicts again.
+    [[claim]]
+    id = "C1"
+    sentence = "the split network beats a plain one of equal cost"
+    section = "4.1; there 2.1 against 2.5"
+    kind = "arms"                       # or "within", "identity"
+    experiment = "blocks"
+    metric = "nll"
+    system = "split"                    # an arm, or {arm, metric, minus, weights, name}
+    baseline = "plain"
+    direction = "lower"                 # or "higher", "no worse" (with better), "equal"
+    smallest = 0.04                     # or "not stated"
+    reason = "a tenth of the spread that the paper reports"
+    gates = ["trained"]
+    planned = true                      # false: found while looking, never counted
+    note = "equal cost of a sample"
+
+An *identity* is true by construction: it holds if its two sides agree in every run (or, with
+``test``, because the test of that name passes). It has no interval and is counted apart.
 """
 
-import json
-import os
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+import math
+import tomllib
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 
-import gentok
-from gentok.measure.intervals import mean_interval
+from gentok.book.verdicts import NOT_TESTABLE, check_rule, compare, over_models
 
-EXPECTED = ("lower", "higher", "equal")
-VERDICTS = ("reproduced", "contradicted", "inconclusive")
+KINDS = ("arms", "within", "identity")
+NOT_STATED = "not stated"
+Row = dict[str, Any]
 
 
 @dataclass(frozen=True)
-class Comparison:
-    """A paired comparison over seeds.
+class Side:
+    """One side of a comparison: a number (or a list, one an item) for each seed.
 
     Args:
-        effect: mean of system minus baseline, in the metric's unit.
-        ci95: low and high end of the 95 % interval of the effect.
-        verdict: ``"reproduced"``, ``"contradicted"`` or ``"inconclusive"``.
-        seeds: number of pairs.
+        arm: the variant in the rows.
+        metric: the column in the rows.
+        minus: another side, whose numbers are taken off.
+        weights: for a column of lists: take the mean of its entries with these weights.
+        name: what to call it; the arm if empty.
     """
 
-    effect: float
-    ci95: tuple[float, float]
-    verdict: str
-    seeds: int
+    arm: str
+    metric: str
+    minus: "Side | None" = None
+    weights: tuple[float, ...] | None = None
+    name: str = ""
+
+    def values(self, rows: Sequence[Row]) -> dict[int, Any]:
+        """The value of each seed, seeds in rising order.
+
+        Raises:
+            ValueError: if the arm or the metric is not in the rows.
+        """
+        mine = [row for row in rows if row["variant"] == self.arm]
+        if not mine:
+            known = list(dict.fromkeys(row["variant"] for row in rows))
+            raise ValueError(f"unknown arm {self.arm!r}; the rows have {known}")
+        if any(self.metric not in row for row in mine):
+            known = [name for name in mine[0] if name not in ("variant", "seed")]
+            raise ValueError(f"unknown metric {self.metric!r}; the rows have {known}")
+        found = {row["seed"]: self._value(row[self.metric]) for row in mine}
+        if self.minus is not None:
+            other = self.minus.values(rows)
+            found = {seed: found[seed] - other[seed] for seed in found.keys() & other.keys()}
+        return dict(sorted(found.items()))
+
+    def _value(self, value: Any) -> Any:
+        if isinstance(value, list) and self.weights is not None:
+            return float(np.average(value, weights=self.weights))
+        if isinstance(value, list):
+            return [math.nan if item is None else float(item) for item in value]
+        return math.nan if value is None else float(value)
+
+
+@dataclass(frozen=True)
+class Gate:
+    """A condition on the rows of an experiment that must hold in every seed."""
+
+    id: str
+    experiment: str
+    side: Side
+    at_most: float | None = None
+    at_least: float | None = None
+    reason: str = ""
+
+    def check(self, rows: Sequence[Row]) -> dict[str, Any]:
+        """Whether it holds: ``id``, ``what``, ``worst`` (of all seeds), ``limit``, ``passed``."""
+        values = list(self.side.values(rows).values())
+        most = self.at_most is not None
+        worst, limit = (max(values), self.at_most) if most else (min(values), self.at_least)
+        passed = worst <= limit if most else worst >= limit
+        finite = all(math.isfinite(value) for value in values)
+        sign = "\N{LESS-THAN OR EQUAL TO}" if most else "\N{GREATER-THAN OR EQUAL TO}"
+        return {
+            "id": self.id,
+            "what": f"{self.side.metric} of {self.side.name} {sign} {limit:g}",
+            "worst": worst if finite else None,
+            "limit": limit,
+            "passed": bool(passed and finite),
+        }
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A statement of a paper, made measurable before it is measured; the fields as above."""
+
+    id: str
+    sentence: str
+    section: str = ""
+    kind: str = "arms"
+    experiment: str = ""
+    metric: str = ""
+    system: Side | None = None
+    baseline: Side | None = None
+    direction: str = "equal"
+    smallest: float | None = None
+    better: str | None = None
+    reason: str = ""
+    gates: tuple[str, ...] = ()
+    planned: bool = True
+    note: str = ""
+    test: str = ""
 
     @property
-    def half_width(self) -> float:
-        """Half the width of the interval."""
-        return (self.ci95[1] - self.ci95[0]) / 2
-
-    def __str__(self) -> str:
-        return f"{self.effect:+.3g} ± {self.half_width:.2g} ({self.seeds} seeds): {self.verdict}"
-
-
-def compare(
-    system: Sequence[float],
-    baseline: Sequence[float],
-    expected: str,
-    margin: float | None = None,
-) -> Comparison:
-    """Compare a system with its baseline, paired by seed, and give the verdict by the rule above.
-
-    Args:
-        system: the metric of the system, a value per seed.
-        baseline: the metric of the baseline for the same seeds in the same order.
-        expected: what the paper says of the system against the baseline: ``"lower"``,
-            ``"higher"`` or ``"equal"``.
-        margin: for ``"equal"`` only: the largest difference that still counts as equal, at least
-            0, in the metric's unit.
-
-    Raises:
-        ValueError: for fewer than two pairs, unequal lengths, values that are not finite, an
-            unknown ``expected``, or a margin that is missing or out of place.
-    """
-    system, baseline = (np.asarray(v, dtype=float) for v in (system, baseline))
-    if system.shape != baseline.shape or system.ndim != 1 or len(system) < 2:
-        raise ValueError(
-            "system and baseline need the same seeds, at least two; "
-            f"got shapes {system.shape} and {baseline.shape}"
-        )
-    if not (np.isfinite(system).all() and np.isfinite(baseline).all()):
-        raise ValueError(f"values must be finite, got {system.tolist()} and {baseline.tolist()}")
-    if expected not in EXPECTED:
-        raise ValueError(f"expected must be one of {EXPECTED}, got {expected!r}")
-    if (expected == "equal") != (margin is not None) or (margin is not None and margin < 0):
-        raise ValueError(f'a margin of at least 0 goes with "equal" only; got {expected}, {margin}')
-    effect, half = mean_interval(system - baseline)
-    low, high = effect - half, effect + half
-    return Comparison(effect, (low, high), _verdict(low, high, expected, margin), len(system))
+    def expected(self) -> str:
+        """What the paper expects, as people read it: ``split < plain``."""
+        if self.test:
+            return self.test
+        signs = {"lower": "<", "higher": ">", "equal": "=", "no worse": "no worse than"}
+        within = ""
+        if self.direction in ("equal", "no worse") and self.kind != "identity":
+            within = f" within {self.smallest:g}"
+        return f"{self.system.name} {signs[self.direction]} {self.baseline.name}{within}"
 
 
-def _verdict(low: float, high: float, expected: str, margin: float | None) -> str:
-    if expected == "equal":
-        agrees, disagrees = -margin <= low and high <= margin, low > margin or high < -margin
-    elif expected == "lower":
-        agrees, disagrees = high < 0, low > 0
-    else:
-        agrees, disagrees = low > 0, high < 0
-    return "reproduced" if agrees else "contradicted" if disagrees else "inconclusive"
+@dataclass(frozen=True)
+class Plan:
+    """All claims and gates of a chapter."""
+
+    claims: tuple[Claim, ...] = ()
+    gates: tuple[Gate, ...] = ()
+
+    def claim(self, id: str) -> Claim:
+        """The claim of that number.
+
+        Raises:
+            ValueError: if there is none.
+        """
+        for claim in self.claims:
+            if claim.id == id:
+                return claim
+        raise ValueError(f"unknown claim {id!r}; there are {[claim.id for claim in self.claims]}")
+
+    def gates_of(self, experiment: str) -> list[Gate]:
+        """The gates of one experiment."""
+        return [gate for gate in self.gates if gate.experiment == experiment]
 
 
-def recompute(claim: dict[str, Any]) -> Comparison:
-    """Compute a recorded claim's comparison again, from its values."""
-    values = claim["system"]["values"], claim["baseline"]["values"]
-    return compare(*values, claim["expected"], claim.get("margin"))
-
-
-def checkout() -> Path:
-    """The book's source tree: the one around the current folder, else the one installed from.
+def read_plan(path: Path) -> Plan:
+    """Read a chapter's claims; an empty plan if there is no such file.
 
     Raises:
-        FileNotFoundError: if there is neither.
+        ValueError: if the file is no TOML, or an entry is not as described above; names it.
     """
-    here = Path.cwd()
-    for folder in (here, *here.parents, Path(gentok.__file__).parents[2]):
-        if (folder / "book").is_dir() and (folder / "lib" / "gentok").is_dir():
-            return folder
-    raise FileNotFoundError(
-        f"no checkout of the book at or above {here}; run this inside one, or set GENTOK_RESULTS "
-        "to a folder of records"
-    )
-
-
-def results_folder() -> Path:
-    """The folder of records: ``GENTOK_RESULTS`` if set, else the checkout's ``book/results``.
-
-    Raises:
-        FileNotFoundError: if it is not set and there is no checkout.
-    """
-    chosen = os.environ.get("GENTOK_RESULTS")
-    return Path(chosen) if chosen else checkout() / "book" / "results"
-
-
-def read_record(path: Path) -> dict[str, Any]:
-    """Read one system's record.
-
-    Raises:
-        ValueError: if it is no JSON, or lacks a field that the rule needs.
-    """
+    if not path.is_file():
+        return Plan()
     try:
-        record = json.loads(path.read_text(encoding="utf-8"))
-        for claim in record["claims"]:
-            for field in ("id", "claim", "metric", "expected", "effect", "ci95", "verdict"):
-                _ = claim[field]
-            _ = claim["system"]["values"], claim["baseline"]["values"], record["system"]
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise ValueError(f"record {path} is no JSON: {error}") from error
-    except (KeyError, TypeError) as error:
-        raise ValueError(f"record {path} lacks {error}") from error
-    return record
+        content = tomllib.loads(path.read_text(encoding="utf-8"))
+        if unknown := content.keys() - {"claim", "gate"}:
+            raise ValueError(f"unknown tables {sorted(unknown)}")
+        gates = tuple(_entry(entry, _gate) for entry in content.get("gate", []))
+        claims = tuple(_entry(entry, _claim) for entry in content.get("claim", []))
+        for name, found in (("claim", claims), ("gate", gates)):
+            ids = [each.id for each in found]
+            if repeated := sorted({id for id in ids if ids.count(id) > 1}):
+                raise ValueError(f"{name} {repeated[0]!r} stands twice")
+        for claim in claims:
+            if missing := set(claim.gates) - {gate.id for gate in gates}:
+                raise ValueError(f"claim {claim.id!r} names unknown gates {sorted(missing)}")
+    except (ValueError, tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ValueError(f"claims {path}: {error}") from error
+    return Plan(claims, gates)
 
 
-class Ledger:
-    """All recorded claims of the book.
+def _entry(entry: dict[str, Any], build):
+    """Build a claim or a gate; errors name it."""
+    try:
+        return build(entry)
+    except (TypeError, KeyError, ValueError) as error:
+        reason = f"lacks {error}" if isinstance(error, KeyError) else error
+        raise ValueError(f"{entry.get('id', 'an entry without id')}: {reason}") from error
+
+
+def _side(value: str | dict[str, Any], metric: str, alone: bool = True) -> Side:
+    given = {"arm": value} if isinstance(value, str) else dict(value)
+    given.setdefault("metric", metric)
+    if "minus" in given:
+        given["minus"] = _side(given["minus"], given["metric"])
+    if "weights" in given:
+        given["weights"] = tuple(given["weights"])
+    given.setdefault("name", given["arm"] if alone else given["metric"])
+    return Side(**given)
+
+
+def _gate(entry: dict[str, Any]) -> Gate:
+    given = dict(entry)
+    side = _side(given.pop("arm"), given.pop("metric"))
+    if ("at_most" in given) == ("at_least" in given):
+        raise ValueError("a gate has either at_most or at_least")
+    return Gate(side=side, **given)
+
+
+def _claim(entry: dict[str, Any]) -> Claim:
+    given = dict(entry)
+    if unknown := given.keys() - {field.name for field in fields(Claim)}:
+        raise ValueError(f"unknown fields {sorted(unknown)}")
+    if given.get("kind", "arms") not in KINDS:
+        raise ValueError(f"kind must be one of {KINDS}, got {given['kind']!r}")
+    if given.get("smallest") == NOT_STATED:
+        given["smallest"] = None
+    if not given.get("test"):
+        metric = given.setdefault("metric", "")
+        arms = [s if isinstance(s, str) else s["arm"] for s in (given["system"], given["baseline"])]
+        for name in ("system", "baseline"):
+            given[name] = _side(given[name], metric, arms[0] != arms[1])
+        if given.get("kind") != "identity":
+            _ = given["experiment"], given["direction"], given["planned"], given["smallest"]
+            check_rule(given["direction"], given["smallest"], given.get("better"))
+    elif given.get("kind") != "identity":
+        raise ValueError("only an identity is shown by a test")
+    given["gates"] = tuple(given.get("gates", ()))
+    return Claim(**given)
+
+
+def judge(claim: Claim, plan: Plan, rows: Sequence[Row] | None, gate_rows=None) -> dict[str, Any]:
+    """What the recorded rows say about a claim.
 
     Args:
-        folder: the folder of records ``<slug>.json``; `results_folder` if None.
+        claim: the claim.
+        plan: the chapter's plan, for its gates.
+        rows: the rows of the claim's experiment, or None if it was not measured.
+        gate_rows: experiment -> rows, for gates on other experiments; None for this one alone.
+
+    Returns:
+        the claim as plain values, with what was measured: keys as `gentok claims --json` prints
+        them. ``verdict`` is one of the rule's, "not testable here" (``why`` says which gate failed
+        or that a value is missing), "not measured", and for an identity "holds" or "broken".
     """
-
-    def __init__(self, folder: str | os.PathLike | None = None):
-        self.folder = results_folder() if folder is None else Path(folder)
-        self.records = [read_record(path) for path in sorted(self.folder.glob("*.json"))]
-
-    def claims(self) -> Iterator[tuple[str, dict[str, Any]]]:
-        """Yield (system slug, claim) for every recorded claim."""
-        for record in self.records:
-            for claim in record["claims"]:
-                yield record["system"], claim
-
-    def mismatches(self) -> list[str]:
-        """One line for each recorded number or verdict that its own values do not give."""
-        lines = []
-        for slug, claim in self.claims():
-            again = recompute(claim)
-            numbers = [claim["effect"], *claim["ci95"]]
-            if claim["verdict"] != again.verdict:
-                lines.append(f"{slug} {claim['id']}: {claim['verdict']}, not {again.verdict}")
-            if not np.allclose(numbers, [again.effect, *again.ci95], rtol=1e-9, atol=1e-12):
-                lines.append(f"{slug} {claim['id']}: numbers {numbers}, not those of {again}")
-        return lines
-
-    def table(self) -> pd.DataFrame:
-        """A row per claim, for reading."""
-        return claims_table([{"slug": slug, **claim} for slug, claim in self.claims()])
-
-
-def claims_table(claims: list[dict[str, Any]]) -> pd.DataFrame:
-    """Lay claims out as a table: what the paper says, what was measured, the verdict."""
-    rows = []
-    for claim in claims:
-        again = recompute(claim)
-        sign = {"lower": "<", "higher": ">", "equal": "="}[claim["expected"]]
-        within = f" within {claim['margin']:g}" if claim["expected"] == "equal" else ""
-        names = f"{claim['system']['name']} {sign} {claim['baseline']['name']}{within}"
-        rows.append(
-            {
-                **({"system": claim["slug"]} if "slug" in claim else {}),
-                "id": claim["id"],
-                "claim": claim["claim"],
-                "section": claim.get("section", ""),
-                "metric": claim["metric"],
-                "expected": names,
-                "difference": f"{again.effect:+.3g} ± {again.half_width:.2g}",
-                "seeds": again.seeds,
-                "verdict": again.verdict,
-                "note": claim.get("note", ""),
-            }
+    found = _described(claim)
+    if claim.test:
+        return found | {"verdict": "holds"}
+    if rows is None:
+        return found | {"verdict": "not measured"}
+    ours, theirs = claim.system.values(rows), claim.baseline.values(rows)
+    if list(ours) != list(theirs):
+        raise ValueError(
+            f"{claim.id}: seeds differ: {claim.system.name} {list(ours)}, "
+            f"{claim.baseline.name} {list(theirs)}"
         )
-    columns = ["id", "claim", "section", "metric", "expected", "difference", "seeds", "verdict"]
-    return pd.DataFrame(rows, columns=list(rows[0]) if rows else ["system", *columns, "note"])
+    found["seeds"] = list(ours)
+    for side, values in (("system", ours), ("baseline", theirs)):
+        found[side] = found[side] | {"values": list(values.values())}
+    values = list(ours.values()), list(theirs.values())
+    if claim.kind == "identity":
+        return found | _identity(claim, *values)
+    gates = [gate for gate in plan.gates if gate.id in claim.gates]
+    where = gate_rows or {claim.experiment: rows}
+    failed = [g.id for g in gates if not g.check(where[g.experiment])["passed"]]
+    if failed:
+        return found | {"failed_gates": failed, "verdict": NOT_TESTABLE, "why": ", ".join(failed)}
+    if claim.kind == "within" and isinstance(values[0][0], list):
+        values = over_models(*values)
+    if not all(np.isfinite(side).all() for side in values):
+        return found | {"verdict": NOT_TESTABLE, "why": "a run has no value"}
+    result = compare(*values, claim.direction, claim.smallest, claim.better)
+    numbers = {"effect": result.effect, "ci95": list(result.ci95), "p": result.p}
+    return found | numbers | {"pairs": result.pairs, "verdict": result.verdict}
+
+
+def _described(claim: Claim) -> dict[str, Any]:
+    """The claim as plain values."""
+    exact = claim.direction in ("equal", "no worse")
+    return {
+        "id": claim.id,
+        "claim": claim.sentence,
+        "section": claim.section,
+        "kind": claim.kind,
+        "experiment": claim.experiment,
+        "metric": claim.metric,
+        "seeds": [],
+        "baseline": {"name": claim.baseline.name if claim.baseline else "", "values": []},
+        "system": {"name": claim.system.name if claim.system else "", "values": []},
+        "expected": claim.direction,
+        "margin": claim.smallest if exact else None,
+        "smallest": claim.smallest,
+        "better": claim.better,
+        "reason": claim.reason,
+        "planned": claim.planned,
+        "gates": list(claim.gates),
+        "failed_gates": [],
+        "why": "",
+        "effect": None,
+        "ci95": None,
+        "p": None,
+        "pairs": None,
+        "note": claim.note,
+        "test": claim.test,
+        "reads": claim.expected,
+    }
+
+
+def _identity(claim: Claim, ours: list[Any], theirs: list[Any]) -> dict[str, Any]:
+    """An identity holds if every run obeys it, to the last digit."""
+    pairs = list(zip(ours, theirs, strict=True))
+    agree = {
+        "equal": lambda a, b: a == b,
+        "lower": lambda a, b: a < b,
+        "higher": lambda a, b: a > b,
+    }[claim.direction]
+    effect = float(np.mean([np.mean(np.subtract(a, b)) for a, b in pairs]))
+    holds = all(agree(a, b) for a, b in pairs)
+    return {"effect": effect, "verdict": "holds" if holds else "broken"}

@@ -16,7 +16,6 @@ import time
 from pathlib import Path
 
 from gentok.book.pairs import (
-    code_hash,
     find_root,
     give_ids,
     in_step,
@@ -25,29 +24,31 @@ from gentok.book.pairs import (
     read_source,
     source_of,
     sources,
-    stale_records,
     sync,
     tags_of,
     tidy_outputs,
     why_stale,
     write,
 )
+from gentok.book.staleness import stale_records
 
-__all__ = ["code_hash", "execute", "refresh", "run", "student", "study", "without_solutions"]
+__all__ = ["execute", "refresh", "run", "student", "study", "without_solutions"]
 
-PROFILES = ("smoke", "cpu", "study", "gpu")
-CELL_SECONDS = {"smoke": 120, "cpu": 600, "study": 3600, "gpu": 24 * 3600}
+PROFILES = ("smoke", "probe", "cpu", "study", "gpu")
+CELL_SECONDS = {"smoke": 120, "probe": 600, "cpu": 600, "study": 7200, "gpu": 24 * 3600}
 
 
-def run(path: Path, profile: str, scratch: Path):
+def run(path: Path, profile: str, scratch: Path, until: str = ""):
     """Run a notebook by papermill in its own folder and return it with its outputs.
 
     Args:
         path: its source.
         profile: given to the cell tagged `parameters`, and as GENTOK_PROFILE to the kernel.
         scratch: file for the run as it stands, cell by cell; it stays when a cell fails.
+        until: stop after the cell that makes this experiment.
 
     Raises:
+        ValueError: if the notebook has no such experiment.
         papermill.PapermillExecutionError: if a cell fails.
     """
     import nbformat
@@ -55,6 +56,8 @@ def run(path: Path, profile: str, scratch: Path):
 
     notebook = read_source(path)
     give_ids(notebook, read_pair(path))
+    if until:
+        cut(notebook, until)
     os.environ["GENTOK_PROFILE"] = profile
     scratch.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as folder:
@@ -78,10 +81,27 @@ def run(path: Path, profile: str, scratch: Path):
     return done
 
 
+def cut(notebook, experiment: str) -> None:
+    """Leave out the cells after the one that makes an experiment.
+
+    Raises:
+        ValueError: if none does; names the experiments there are.
+    """
+    from gentok.book import slices
+
+    for count, cell in enumerate(notebook.cells, start=1):
+        if cell.cell_type == "code" and experiment in slices.experiment_names([cell]):
+            notebook.cells = notebook.cells[:count]
+            return
+    code = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    known = ", ".join(slices.experiment_names(code))
+    raise ValueError(f"EXP: no experiment {experiment!r}; there are: {known or 'none'}")
+
+
 def execute(path: Path, profile: str, root: Path) -> None:
     """Run a notebook and write its outputs over the committed ones, if every cell succeeded."""
     began = time.perf_counter()
-    made = {"code": outputs_hash(read_source(path), {"profile": profile}), "profile": profile}
+    made = {"code": outputs_hash(path, profile), "profile": profile}
     done = run(path, profile, root / "_build" / "runs" / f"{path.stem}.ipynb")
     changed = write(done, path, made)
     seconds = time.perf_counter() - began
@@ -99,15 +119,23 @@ def refresh(root: Path, profile: str, force: bool) -> None:
             sync(path)
             print(f"synced {path.stem}: its text changed")
     for name, reason in stale_records(root).items():
-        print(f"note: record {name} is stale: {reason} (make study NB={Path(name).stem})")
+        print(f"note: record {name} is stale: {reason} (make renew or make study)")
 
 
-def study(path: Path, root: Path) -> None:
-    """Run a notebook in the study profile; the notebook itself writes book/results/<slug>.json."""
+def study(path: Path, root: Path, experiment: str = "") -> None:
+    """Run a notebook in the study profile; it writes book/results/<slug>.json itself.
+
+    Args:
+        path: the notebook's source.
+        root: the book's folder.
+        experiment: make this one anew and leave the record's others alone.
+    """
     began, record = time.time(), root / "book" / "results" / f"{path.stem}.json"
-    run(path, "study", root / "_build" / "study" / f"{path.stem}.ipynb")
+    if experiment:
+        os.environ["GENTOK_EXPERIMENT"] = experiment
+    run(path, "study", root / "_build" / "study" / f"{path.stem}.ipynb", until=experiment)
     if not record.is_file() or record.stat().st_mtime < began - 1:
-        raise ValueError(f"{path.stem} ran but wrote no {record}: does it call Study.finish()?")
+        raise ValueError(f"{path.stem} ran but wrote no {record}: does it call Study.ablate()?")
     print(f"wrote {record.relative_to(root)} in {time.time() - began:.0f} s")
 
 
@@ -162,7 +190,9 @@ def _parser() -> argparse.ArgumentParser:
         return command
 
     add("execute", "run one notebook and store its outputs", slug=True, profile=True)
-    add("study", "run one notebook in the study profile; it writes its record", slug=True)
+    add(
+        "study", "run one notebook in the study profile; it writes its record", slug=True
+    ).add_argument("--experiment", default="", help="make this experiment anew, no other")
     add("refresh", "execute what is stale, carry text over to the rest", profile=True).add_argument(
         "--force", action="store_true", help="execute all notebooks"
     )
@@ -176,7 +206,7 @@ def _run_command(options: argparse.Namespace, root: Path) -> int:
     if options.command == "execute":
         execute(source_of(options.slug, root), options.profile, root)
     elif options.command == "study":
-        study(source_of(options.slug, root), root)
+        study(source_of(options.slug, root), root, options.experiment)
     elif options.command == "refresh":
         refresh(root, options.profile, options.force)
     elif options.command == "student":

@@ -5,12 +5,11 @@ holds the outputs of one run and says in its metadata which profile and which co
 Packages that only notebooks need are imported inside the functions that use them.
 """
 
-import ast
 import hashlib
-import json
 from pathlib import Path
 
-from gentok.book import closure
+from gentok.book import slices, staleness
+from gentok.book.modules import package_of
 
 CELL_KEYS = ("jupyter", "mystnb", "name", "tags")
 JUPYTEXT = {
@@ -66,73 +65,21 @@ def tags_of(cell) -> list[str]:
     return cell.metadata.get("tags", [])
 
 
-def _names(source: str, context: type) -> set[str]:
-    """Names that a cell binds (context ast.Store) or reads (ast.Load)."""
-    tree = closure.parse_cell(source)
-    names = set()
-    for node in ast.walk(tree) if tree is not None else ():
-        if isinstance(node, ast.Name) and isinstance(node.ctx, context):
-            names.add(node.id)
-        elif context is ast.Store:
-            if isinstance(node, ast.FunctionDef | ast.ClassDef):
-                names.add(node.name)
-            elif isinstance(node, ast.Import | ast.ImportFrom):
-                names.update((a.asname or a.name).split(".")[0] for a in node.names)
-    return names
+def outputs_hash(path: Path, profile: str) -> str:
+    """Hash of all that the outputs of a notebook depend on.
 
-
-def _computing_cells(cells: list) -> list:
-    """Code cells without those that only draw or only solve an exercise.
-
-    A figure or solution cell is kept all the same if a cell that counts reads a name it binds.
-    """
-    kept, read = [], set()
-    for cell in reversed(cells):
-        aside = "solution" in tags_of(cell) or {"figure", "image"} & set(
-            cell.metadata.get("mystnb", {})
-        )
-        if not aside or _names(cell.source, ast.Store) & read:
-            kept.append(cell)
-            read |= _names(cell.source, ast.Load)
-    return kept[::-1]
-
-
-def _digest(cells: list, without: set[str], parameters: dict) -> str:
-    trees = [tree for cell in cells if (tree := closure.parse_cell(cell.source)) is not None]
-    modules = closure.reach(trees, without)
-    dumps = [closure.dump_cell(cell.source) for cell in cells]
-    return closure.digest([*dumps, json.dumps(parameters, sort_keys=True)], modules)
-
-
-def outputs_hash(notebook, parameters: dict) -> str:
-    """Hash of all that the outputs of a notebook depend on: its code, parameters and library.
-
-    Text, comments and docstrings do not count, nor do packages' versions or the reader's data.
-    """
-    cells = [cell for cell in notebook.cells if cell.cell_type == "code"]
-    return _digest(cells, closure.TOOLS, parameters)
-
-
-def code_hash(path: str | Path) -> str:
-    """Hash of all that a record of claims depends on, for `made.code` of book/results/<slug>.json.
+    Its cells, the definitions they reach, the profile, and the recorded rows that it shows. Text,
+    comments, docstrings and error messages do not count, nor do packages' versions or the reader's
+    data.
 
     Args:
-        path: a notebook's source (under notebooks/), or a module of the library.
-
-    Returns:
-        16 hexadecimal digits. They change with the code of cells that compute and of the modules
-        these reach, not with text, comments, docstrings, figures, solutions or the verdict rule.
+        path: the notebook's source; ``profile`` the one it runs in.
     """
-    path = Path(path)
-    without = closure.TOOLS | closure.DISPLAY
-    if (path.parent.parent / "jupytext.toml").is_file():
-        cells = [c for c in read_source(path.with_suffix(".py")).cells if c.cell_type == "code"]
-        return _digest(_computing_cells(cells), without, {})
-    source = path.read_text(encoding="utf-8")
-    inside = path.resolve().relative_to(closure.PACKAGE).with_suffix("")
-    name = ".".join([closure.PACKAGE.name, *inside.parts])
-    modules = closure.reach([ast.parse(source)], without, start=name)
-    return closure.digest([closure.dump_cell(source)], modules)
+    root = path.resolve().parents[2]
+    shown = staleness.record_words(path.stem, root)
+    return slices.outputs_digest(
+        slices.code_cells(path), {"profile": profile}, shown, sources=package_of(root)
+    )
 
 
 def why_stale(path: Path, profile: str) -> str:
@@ -143,23 +90,9 @@ def why_stale(path: Path, profile: str) -> str:
     made = committed.metadata.get("gentok", {})
     if made.get("profile") != profile:
         return f"its outputs are of profile {made.get('profile')!r}, not {profile!r}"
-    if made.get("code") != outputs_hash(read_source(path), {"profile": profile}):
+    if made.get("code") != outputs_hash(path, profile):
         return "its code, or library code that it reaches, changed since its outputs were made"
     return ""
-
-
-def stale_records(root: Path) -> dict[str, str]:
-    """Record file -> why `make study` should make it again."""
-    reasons = {}
-    for path in sorted((root / "book" / "results").glob("*.json")):
-        try:
-            record = json.loads(path.read_text(encoding="utf-8"))
-            source = source_of(record["system"], root)
-            if record["made"].get("code") != code_hash(source):
-                reasons[path.name] = "code that it measured changed since the record was made"
-        except (ValueError, KeyError, TypeError) as error:
-            reasons[path.name] = f"it cannot be read: {error}"
-    return reasons
 
 
 def _kept_metadata(cell) -> dict:

@@ -1,40 +1,34 @@
 """Studies: an experiment is written once, recorded once, and read by every reader.
 
-One notebook serves all profiles. In ``study`` the arms of its ablations train over all seeds, and
-the runs and claims are written to ``book/results/<slug>.json``. In ``cpu`` and ``gpu`` the same
-cell loads those runs and says when and where they were made. In ``smoke`` the arms train tiny,
-over two seeds, and nothing is kept: that only shows that the code runs.
+One notebook serves all profiles. In ``study`` the arms of its experiments train over all seeds,
+side by side, and every experiment is written to ``book/results/<slug>.json`` when it is finished.
+In ``cpu`` and ``gpu`` the same cell loads those runs and says when and where they were made. In
+``smoke`` and ``probe`` the arms train tiny, over two seeds, and nothing is kept.
 """
 
-import json
 import math
 import os
-import platform
-import re
 import time
 from collections.abc import Callable, Sequence
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
-import torch
 
-import gentok
-from gentok.book import registry
-from gentok.book.claims import (
-    Comparison,
-    checkout,
-    claims_table,
-    compare,
-    results_folder,
-)
+from gentok.book import records, registry, slices
+from gentok.book.claims import Plan, judge
+from gentok.book.modules import Package
+from gentok.book.records import checkout, cores, results_folder
+from gentok.book.runs import Journal, Run, file_name, run_all
+from gentok.book.tables import claims_table
+from gentok.data import folder
 from gentok.measure.intervals import mean_interval
 from gentok.training.profiles import Profile
 from gentok.training.profiles import profile as find_profile
 
-NUMBERS = re.compile(r"\[[-+.,\s\deEnul]*\]")  # a list of numbers: one line of the record, not many
 LEAST_SEEDS = 3  # fewer cannot carry a recorded claim
+SMALL = ("smoke", "probe")
+ONLY = "GENTOK_EXPERIMENT"  # names the one experiment that `make study NB= EXP=` makes anew
 Metrics = dict[str, float | list[float]]
 
 
@@ -42,28 +36,27 @@ class Study:
     """The experiments and claims of one chapter.
 
     Args:
-        slug: the system, as in `gentok.book.registry`.
+        slug: the system, as in `gentok.book.registry`, or ``"method"``.
         profile: the profile in force, or its name.
         live: train in the ``gpu`` profile too, instead of loading the recorded runs.
 
     Raises:
-        ValueError: if the slug or the profile is unknown.
+        ValueError: if the slug or the profile is unknown, or the chapter's claims cannot be read.
     """
 
     def __init__(self, slug: str, profile: Profile | str | None = None, live: bool = False):
-        self.system = registry.get(slug)
+        self.slug = slug if slug == "method" else registry.get(slug).slug
         self.profile = profile if isinstance(profile, Profile) else find_profile(profile)
-        self.trains = self.profile.name in ("smoke", "study") or (
+        self.trains = self.profile.name in (*SMALL, "study") or (
             live and self.profile.name == "gpu"
         )
-        self.experiments: dict[str, dict[str, Any]] = {}
-        self.claims: dict[str, dict[str, Any]] = {}
-        self._began = time.monotonic()
+        self.plan: Plan = records.plan_of(self.slug)
+        self.rows: dict[str, list[dict[str, Any]]] = {}  # of the experiments that were asked for
 
     @property
     def path(self) -> Path:
         """The record, ``book/results/<slug>.json``."""
-        return results_folder() / f"{self.system.slug}.json"
+        return results_folder() / f"{self.slug}.json"
 
     def ablate(
         self,
@@ -71,181 +64,190 @@ class Study:
         train: Callable[..., Metrics],
         arms: dict[str, dict[str, Any]],
         seeds: Sequence[int] | None = None,
+        together: bool = False,
     ) -> pd.DataFrame:
         """Run every arm over every seed, or load the runs that were recorded.
 
         Before each run torch's generator is seeded with the run's seed, so that the arms of one
-        seed start alike.
+        seed start alike, and every run has one thread. In ``study`` as many runs as the machine has
+        cores go side by side, with the same rows as one after another; a study that is killed goes
+        on where it was, as long as its code is what it was.
 
         Args:
             name: the experiment's name in the record; one name, one experiment.
             train: ``train(seed=int, **arm)`` returns the run's metrics: numbers, or lists of
-                numbers for curves.
+                numbers for curves or for items.
             arms: variant name to the keyword arguments that make it what it is.
-            seeds: the profile's seeds if None; in ``smoke`` always two of them.
+            seeds: the profile's seeds if None; in ``smoke`` and ``probe`` always two of them.
+            together: the runs leave something in memory that later cells read, such as trained
+                models; they then run one after another in this process, all of them every time.
 
         Returns:
             a row per (variant, seed): ``variant``, ``seed``, ``seconds``, and the metrics.
 
         Raises:
             FileNotFoundError: if there is no record to load; names the command that makes it.
-            ValueError: if the record was made with other arms, or a recorded study would have
-                fewer than three seeds.
+            ValueError: if the record was made with other arms, a claim or gate names an arm that
+                there is not, or a recorded study would have fewer than three seeds.
+            RuntimeError: if the code was edited while the study ran; the runs are not recorded.
         """
-        if not self.trains:
+        only = os.environ.get(ONLY, name) if self.profile.name == "study" else name
+        if not self.trains or only != name:
             return self._load(name, list(arms))
         seeds = list(self.profile.seeds if seeds is None else seeds)
-        if self.profile.name == "smoke":
+        if self.profile.name in SMALL:
             seeds = seeds[:2]
         elif self.profile.name == "study" and len(seeds) < LEAST_SEEDS:
             raise ValueError(f"{name}: a study needs at least {LEAST_SEEDS} seeds, got {seeds}")
-        began, rows = time.monotonic(), []
-        for seed in seeds:
-            for variant, arm in arms.items():
-                torch.manual_seed(seed)
-                start = time.monotonic()
-                metrics = {key: _plain(value) for key, value in train(seed=seed, **arm).items()}
-                seconds = round(time.monotonic() - start, 3)
-                rows.append({"variant": variant, "seed": seed, "seconds": seconds, **metrics})
+        self._check_arms(name, list(arms))
+        records_it = self.profile.name == "study"
+        code, started, began = self.code(name, train), records.now(), time.monotonic()
+        kept = checkout() / "_build" / "study" / self.slug / file_name(name)
+        resumes = records_it and code and not together
+        journal = Journal(kept if resumes else None, code)
+        processes = cores() if records_it and not together else 1
+        runs = [Run(variant, arm, seed) for seed in seeds for variant, arm in arms.items()]
+        rows = run_all(runs, train, journal, processes, name)
         rows.sort(key=lambda row: list(arms).index(row["variant"]))
+        self.rows[name] = records.finite(rows)
         seconds = round(time.monotonic() - began, 1)
-        self.experiments[name] = {"seconds": seconds, "seeds": seeds, "rows": rows}
-        if self.profile.name == "smoke":
+        if records_it:
+            experiment = {"seconds": seconds, "seeds": seeds, "arms": records.described(arms)}
+            made = {"started": started, "code": code, "machine": records.machine(processes)}
+            self._record(name, train, experiment, made)
+            journal.clear()
+            print(f"{name}: {len(rows)} runs over seeds {seeds} in {seconds:.0f} s")
+        elif self.profile.name in SMALL:
             print(f"{name}: {len(rows)} tiny runs; these numbers mean nothing")
         else:
-            print(f"{name}: {len(rows)} runs over seeds {seeds} in {seconds:.0f} s")
+            print(f"{name}: {len(rows)} runs over seeds {seeds} in {seconds:.0f} s, not recorded")
         return pd.DataFrame(rows)
 
-    def claim(
-        self,
-        id: str,
-        claim: str,
-        runs: pd.DataFrame,
-        metric: str,
-        *,
-        system: str,
-        baseline: str,
-        expected: str,
-        margin: float | None = None,
-        section: str = "",
-        note: str = "",
-    ) -> Comparison:
-        """Hold a claim of the paper against the runs.
+    def gates(self, name: str) -> pd.DataFrame:
+        """The gates of one experiment: what must hold before anything is claimed, and whether."""
+        found = [gate.check(self._known_rows(name)) for gate in self.plan.gates_of(name)]
+        return pd.DataFrame(found, columns=["id", "what", "worst", "limit", "passed"])
 
-        Args:
-            id: the claim's number, such as ``"C1"``; stating it again replaces it.
-            claim: what the paper says, in one sentence of the book's own.
-            runs: what `ablate` returned.
-            metric: the column to compare.
-            system: the variant that stands for the paper's system; ``baseline`` the other one.
-            expected: ``"lower"``, ``"higher"`` or ``"equal"`` (with a ``margin``), as `compare`.
-            section: where the paper says so, and its number if it gives one.
-            note: a sentence on why, above all where a claim does not reproduce.
+    def claim(self, id: str) -> dict[str, Any]:
+        """What the runs say about one claim of the chapter's ``claims.toml``.
+
+        Returns:
+            the claim and its numbers; the keys are those of `gentok claims --json`.
 
         Raises:
-            ValueError: if a variant or the metric is not in the runs, or their seeds differ.
+            ValueError: if there is no such claim, or its experiment lacks an arm or a metric.
         """
-        ours, theirs = (_by_seed(runs, variant, metric) for variant in (system, baseline))
-        if list(ours.index) != list(theirs.index):
-            raise ValueError(
-                f"{id}: seeds differ: {system} {list(ours.index)}, {baseline} {list(theirs.index)}"
-            )
-        comparison = compare(ours.tolist(), theirs.tolist(), expected, margin)
-        self.claims[id] = {
-            "id": id,
-            "claim": claim,
-            "section": section,
-            "metric": metric,
-            "seeds": [int(seed) for seed in ours.index],
-            "baseline": {"name": baseline, "values": theirs.tolist()},
-            "system": {"name": system, "values": ours.tolist()},
-            "expected": expected,
-            "margin": margin,
-            "effect": comparison.effect,
-            "ci95": list(comparison.ci95),
-            "verdict": comparison.verdict,
-            "note": note,
-        }
-        return comparison
+        claim = self.plan.claim(id)
+        rows = None if claim.test else self._known_rows(claim.experiment)
+        others = {gate.experiment for gate in self.plan.gates if gate.id in claim.gates}
+        return judge(claim, self.plan, rows, {name: self._known_rows(name) for name in others})
 
-    def table(self) -> pd.DataFrame:
-        """The chapter's claims: what the paper says, what was measured, the verdict."""
-        return claims_table(list(self.claims.values()))
+    def table(self, *ids: str) -> pd.DataFrame:
+        """Some claims, or all of the chapter: what the paper says, what was measured, the verdict.
+
+        In ``smoke`` and ``probe``, where an experiment may be left out, only those at hand.
+        """
+        chosen = [self.plan.claim(id) for id in ids] or list(self.plan.claims)
+        if self.profile.name in SMALL:
+            chosen = [claim for claim in chosen if claim.test or claim.experiment in self.rows]
+        return claims_table([self.claim(claim.id) for claim in chosen])
 
     def finish(self) -> Path | None:
-        """Write the record, in the ``study`` profile only, whole or not at all.
+        """Check that every claim can be judged by the record; in ``study`` only.
 
         Returns:
             the record's path, or None in the other profiles.
+
+        Raises:
+            ValueError: if a claim names an experiment, arm or metric that the record lacks.
         """
         if self.profile.name != "study":
             return None
-        record = {
-            "system": self.system.slug,
-            "profile": self.profile.name,
-            "made": self._made(),
-            "claims": list(self.claims.values()),
-            "experiments": self.experiments,
-        }
-        text = json.dumps(_finite(record), indent=1, allow_nan=False, ensure_ascii=False)
-        text = NUMBERS.sub(_one_line, text)
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = self.path.with_name(f".{self.path.name}.tmp")
-        temporary.write_text(text + "\n", encoding="utf-8")
-        os.replace(temporary, self.path)
-        print(f"recorded {len(self.claims)} claims in {self.path.name}")
+        counted = [self.claim(claim.id)["verdict"] for claim in self.plan.claims]
+        print(f"recorded in {self.path.name}; {len(counted)} claims judged")
         return self.path
 
-    def _load(self, name: str, variants: list[str]) -> pd.DataFrame:
-        again = f"`make study NB={self.system.slug}` makes it"
+    def code(self, name: str, train: Callable[..., Metrics]) -> str:
+        """Hash of the definitions that an experiment reaches; "" where they cannot be found."""
+        found, sources = None, Package()  # read anew: files may have changed
+        try:
+            path = next((checkout() / "notebooks").glob(f"*/{self.slug}.py"), None)
+        except FileNotFoundError:
+            return ""
+        if path is not None:
+            found = slices.experiment_closure(slices.code_cells(path), name, sources)
+        found = found or slices.function_closure(_address(train), sources)
+        return found.digest() if found else ""
+
+    def _check_arms(self, name: str, arms: list[str]) -> None:
+        """Refuse, before anything is trained, claims and gates on arms that there are not."""
+        sides = {f"gate {gate.id}": [gate.side] for gate in self.plan.gates_of(name)}
+        for claim in self.plan.claims:
+            if claim.experiment == name and not claim.test:
+                sides[f"claim {claim.id}"] = [claim.system, claim.baseline]
+        for what, named in sides.items():
+            asked = {side.arm for side in named} | {s.minus.arm for s in named if s.minus}
+            if unknown := sorted(asked - set(arms)):
+                raise ValueError(f"{what}: {name!r} has no arms {unknown}; there are {arms}")
+
+    def _known_rows(self, name: str) -> list[dict[str, Any]]:
+        """Rows of an experiment: of this session, else recorded."""
+        if name not in self.rows and self.profile.name not in SMALL:
+            self._read(name)
+        if name not in self.rows:
+            raise ValueError(f"no runs of {name!r} here; there are {list(self.rows)}")
+        return self.rows[name]
+
+    def _read(self, name: str) -> dict[str, Any]:
+        """A recorded experiment."""
+        again = f"`make study NB={self.slug}` makes it"
         if not self.path.is_file():
             raise FileNotFoundError(f"no recorded runs at {self.path}; {again}")
-        record = json.loads(self.path.read_text(encoding="utf-8"))
-        experiment = record["experiments"].get(name)
+        experiment = records.read_record(self.path)["experiments"].get(name)
         if experiment is None:
             raise FileNotFoundError(f"{self.path} has no experiment {name!r}; {again} anew")
+        self.rows[name] = experiment["rows"]
+        return experiment
+
+    def _load(self, name: str, variants: list[str]) -> pd.DataFrame:
+        experiment = self._read(name)
         runs = pd.DataFrame(experiment["rows"])
         recorded = list(dict.fromkeys(runs["variant"]))
         if recorded != variants:
             raise ValueError(
-                f"{self.path.name}: {name!r} has arms {recorded}, not {variants}; {again} anew"
+                f"{self.path.name}: {name!r} has arms {recorded}, not {variants}; "
+                f"`make study NB={self.slug} EXP='{name}'` makes it anew"
             )
-        made = record["made"]
+        made = experiment["made"]
         print(
             f"{name}: {len(runs)} runs over seeds {experiment['seeds']}, recorded "
-            f"{made['date'][:10]} on {made['machine']['cores']} cores "
+            f"{made['ended'][:10]} on {made['machine']['cores']} cores "
             f"({made['machine']['threads']} threads) in {experiment['seconds']:.0f} s"
         )
-        self.experiments[name] = experiment
         return runs
 
-    def _made(self) -> dict[str, Any]:
-        """When, on what and with what code the record was made."""
-        return {
-            "date": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
-            "seconds": round(time.monotonic() - self._began, 1),
-            "seeds": sorted({s for e in self.experiments.values() for s in e["seeds"]}),
-            "machine": {
-                "cores": os.cpu_count(),
-                "threads": torch.get_num_threads(),
-                "processor": platform.machine(),
-            },
-            "versions": {
-                "gentok": gentok.__version__,
-                "python": platform.python_version(),
-                "torch": torch.__version__,
-            },
-            "code": self._code(),
+    def _record(
+        self, name: str, train: Callable, experiment: dict[str, Any], made: dict[str, Any]
+    ) -> None:
+        """Put an experiment into the record; gates are printed first."""
+        if self.code(name, train) != made["code"]:
+            raise RuntimeError(f"{name}: its code was edited while it ran; not recorded")
+        gates = [gate.check(self.rows[name]) for gate in self.plan.gates_of(name)]
+        for gate in gates:
+            state = "holds" if gate["passed"] else "FAILS: what is claimed on it is not testable"
+            print(f"gate {gate['id']}: {gate['what']}, worst {gate['worst']:.4g}: {state}")
+        made |= {
+            "ended": records.now(),
+            "commit": records.commit(),
+            "profile": self.profile.name,
+            "versions": records.versions(),
+            "inputs": records.digests(folder.opened.items()),
+            "function": _address(train),
         }
-
-    def _code(self) -> str:
-        """Hash of the code that the chapter reaches, or "" where there is no notebook."""
-        notebook = checkout() / "notebooks" / self.system.part / f"{self.system.slug}.py"
-        if not notebook.is_file():
-            return ""
-        from gentok.book.notebook import code_hash  # needs jupytext, an extra of the book
-
-        return code_hash(notebook)
+        experiment |= {"gates": gates, "rows": self.rows[name], "renewals": []}
+        record = records.find_record(self.slug)
+        record["experiments"][name] = {"made": made, **experiment}
+        records.write_record(record, self.path)
 
 
 def summarize(runs: pd.DataFrame, metrics: Sequence[str]) -> pd.DataFrame:
@@ -265,37 +267,10 @@ def summarize(runs: pd.DataFrame, metrics: Sequence[str]) -> pd.DataFrame:
     return variants[list(metrics)].agg(_mean_text)
 
 
+def _address(function: Callable) -> str:
+    return f"{function.__module__}.{getattr(function, '__qualname__', '')}"
+
+
 def _mean_text(values: pd.Series) -> str:
     mean, half = mean_interval(values.tolist())
     return f"{mean:.4g} ± {half:.2g}" if math.isfinite(half) else f"{mean:.4g}"
-
-
-def _by_seed(runs: pd.DataFrame, variant: str, metric: str) -> pd.Series:
-    """The metric of one variant, indexed by seed in rising order."""
-    if metric not in runs:
-        raise ValueError(f"unknown metric {metric!r}; the runs have {list(runs.columns)}")
-    chosen = runs[runs["variant"] == variant]
-    if chosen.empty:
-        known = list(dict.fromkeys(runs["variant"]))
-        raise ValueError(f"unknown variant {variant!r}; the runs have {known}")
-    return chosen.set_index("seed")[metric].astype(float).sort_index()
-
-
-def _plain(value: Any) -> Any:
-    """A number, tensor or sequence as plain Python numbers, which JSON keeps exactly."""
-    if hasattr(value, "tolist"):  # torch, numpy
-        return value.tolist()
-    return [_plain(item) for item in value] if isinstance(value, (list, tuple)) else value
-
-
-def _one_line(numbers: re.Match) -> str:
-    return "[" + " ".join(numbers[0][1:-1].split()) + "]"
-
-
-def _finite(value: Any) -> Any:
-    """Replace numbers that JSON cannot hold by null, which pandas reads as missing."""
-    if isinstance(value, dict):
-        return {key: _finite(item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [_finite(item) for item in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value

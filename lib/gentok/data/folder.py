@@ -41,6 +41,9 @@ def data_folder() -> Path | None:
     return Path(value).expanduser() if value else None
 
 
+opened: dict[str, Path] = {}  # what this process has found under GENTOK_DATA so far, for records
+
+
 def find(relative: str) -> Path | None:
     """The file or folder at ``relative`` under GENTOK_DATA, or None."""
     folder = data_folder()

@@ -13,8 +13,11 @@ from gentok.measure.features import (
     perceptual_distance,
     train_classifier,
 )
+from gentok.measure.fixed import fixed_masks, fixed_noise, fixed_times, mean_over_times
 from gentok.measure.frechet import frechet_distance
 from gentok.measure.images import psnr, ssim
+from gentok.measure.latency import latencies
+from gentok.measure.memory import peak_rise, saved_bytes
 from gentok.measure.probes import sparse_probe
 from gentok.measure.sae import (
     alive_fraction,
@@ -45,15 +48,22 @@ __all__ = [
     "count_parameters",
     "embeddings",
     "explained_variance",
+    "fixed_masks",
+    "fixed_noise",
+    "fixed_times",
     "frechet_distance",
     "l0",
+    "latencies",
     "load_classifier",
     "loss_recovered",
+    "mean_over_times",
     "nearest_neighbour_cosines",
+    "peak_rise",
     "perceptual_distance",
     "power_spectrum",
     "psnr",
     "radial_power_spectrum",
+    "saved_bytes",
     "scr",
     "sparse_probe",
     "spectrum_distance",

@@ -3,9 +3,13 @@
 | name    | for                                              | seeds  | device                |
 |---------|--------------------------------------------------|--------|-----------------------|
 | `smoke` | tests: every cell runs, the numbers mean nothing | 0, 1   | cpu                   |
+| `probe` | replays: does a change leave every number alone? | 0, 1   | cpu                   |
 | `cpu`   | readers: one seed trained live in minutes        | 0      | cpu                   |
-| `study` | the record of claims: all arms over all seeds    | 0 to 4 | cpu                   |
+| `study` | the record of claims: all arms over all seeds    | 0 to 5 | cpu                   |
 | `gpu`   | the paper's setting as near as the data allow    | 0      | cuda or mps, else cpu |
+
+A probe is as small as a smoke run, but where an experiment says so (``probe=``) it lasts for two
+epochs, past the warm-up and the step at which an adversary starts.
 
 The environment variable ``GENTOK_PROFILE`` wins over what a notebook or a command asks for, so
 that one test command runs every notebook in the smoke profile.
@@ -21,8 +25,9 @@ T = TypeVar("T")
 
 SEEDS: dict[str, tuple[int, ...]] = {
     "smoke": (0, 1),
+    "probe": (0, 1),
     "cpu": (0,),
-    "study": (0, 1, 2, 3, 4),
+    "study": (0, 1, 2, 3, 4, 5),
     "gpu": (0,),
 }
 _ABSENT = object()  # tells "not given" from a value of None
@@ -30,10 +35,10 @@ _ABSENT = object()  # tells "not given" from a value of None
 
 @dataclass(frozen=True)
 class Profile:
-    """One of the four profiles.
+    """One of the five profiles.
 
     Args:
-        name: ``"smoke"``, ``"cpu"``, ``"study"`` or ``"gpu"``.
+        name: ``"smoke"``, ``"probe"``, ``"cpu"``, ``"study"`` or ``"gpu"``.
         seeds: the seeds that an experiment of this profile runs over.
         device: the torch device string that live runs of this profile use.
     """
@@ -46,20 +51,23 @@ class Profile:
         self,
         *,
         smoke: T = _ABSENT,
+        probe: T = _ABSENT,
         cpu: T = _ABSENT,
         study: T = _ABSENT,
         gpu: T = _ABSENT,
     ) -> T:
         """Return the value meant for this profile: ``steps = profile.pick(smoke=2, cpu=300)``.
 
-        Study and gpu take the value of cpu where they are given none of their own.
+        Study and gpu take the value of cpu, and probe that of smoke, where they are given none of
+        their own.
 
         Raises:
             ValueError: if neither the profile's own value nor that fallback was given.
         """
-        value = {"smoke": smoke, "cpu": cpu, "study": study, "gpu": gpu}[self.name]
-        if value is _ABSENT and self.name in ("study", "gpu"):
-            value = cpu
+        given = {"smoke": smoke, "probe": probe, "cpu": cpu, "study": study, "gpu": gpu}
+        value = given[self.name]
+        if value is _ABSENT:
+            value = {"probe": smoke, "study": cpu, "gpu": cpu}.get(self.name, _ABSENT)
         if value is _ABSENT:
             raise ValueError(f"pick() was given no value for the profile {self.name!r}")
         return value
@@ -80,7 +88,7 @@ def profile(name: str | None = None) -> Profile:
     """Return the profile in force: ``GENTOK_PROFILE`` if set, else ``name``, else ``"cpu"``.
 
     Raises:
-        ValueError: if the name is not one of the four profiles; the message says where it came
+        ValueError: if the name is not one of the five profiles; the message says where it came
             from and lists what is accepted.
     """
     chosen = os.environ.get("GENTOK_PROFILE") or name or "cpu"

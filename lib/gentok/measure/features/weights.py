@@ -15,6 +15,7 @@ from gentok.data import ImageSet, cifar10, class_images, photographs
 from gentok.measure.features.classifier import SmallClassifier, accuracy, train_classifier
 
 COMMITTED = Path(__file__).parents[1] / "weights"
+READS = {"load_classifier": "../weights/classifier_{0}.safetensors"}  # see gentok.book.closure
 TRAIN_SEED, TEST_SEED = 0, 1
 
 

@@ -1,0 +1,237 @@
+"""Records: what was measured, an experiment at a time, in ``book/results/<slug>.json``.
+
+    {"system": "enat", "experiments": {"blocks": {
+        "made": {"started", "ended", "commit", "profile", "machine", "versions", "code", "inputs"},
+        "seconds": 1411.8, "seeds": [0, 1, 2], "arms": {"split": {"depth": 3}, ...},
+        "gates": [{"id", "what", "worst", "limit", "passed"}],
+        "rows": [{"variant", "seed", "seconds", metric: number or list, ...}, ...],
+        "renewals": [{"commit", "code", "by": "replay"}]}}}
+
+Rows hold every seed, every arm and every metric under its own name, and nothing is added to them
+later. Nobody edits a record: `make study` makes it, and `make renew` may append a renewal, which
+says that the code of a later commit was replayed and gave the same rows bit for bit. What is
+claimed does not stand here: see `gentok.book.claims`.
+"""
+
+import hashlib
+import json
+import math
+import os
+import platform
+import re
+import subprocess
+import sys
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import gentok
+from gentok.book.claims import Plan, read_plan
+
+NUMBERS = re.compile(r"\[[-+.,\s\deEnul]*\]")  # a list of numbers: one line of the record, not many
+SHARED = Path(sys.prefix) / "share" / "gentok"  # where an installed wheel keeps records and claims
+MADE = ("ended", "machine", "versions", "code")
+PACKAGES = ("numpy", "torch")  # beside gentok and Python, the versions that matter for numbers
+
+
+def checkout() -> Path:
+    """The book's source tree: the one around the current folder, else the one installed from.
+
+    Raises:
+        FileNotFoundError: if there is neither.
+    """
+    here = Path.cwd()
+    for folder in (here, *here.parents, Path(gentok.__file__).parents[2]):
+        if (folder / "book").is_dir() and (folder / "lib" / "gentok").is_dir():
+            return folder
+    raise FileNotFoundError(
+        f"no checkout of the book at or above {here}; run this inside one, or set GENTOK_RESULTS "
+        "to a folder of records"
+    )
+
+
+def results_folder() -> Path:
+    """The folder of records.
+
+    ``GENTOK_RESULTS`` if set, else the checkout's ``book/results``, else that of an installed
+    wheel.
+
+    Raises:
+        FileNotFoundError: if there is none of these.
+    """
+    chosen = os.environ.get("GENTOK_RESULTS")
+    if chosen:
+        return Path(chosen)
+    try:
+        return checkout() / "book" / "results"
+    except FileNotFoundError:
+        if SHARED.is_dir():
+            return SHARED
+        raise
+
+
+def plan_path(slug: str) -> Path:
+    """The file of a chapter's claims: beside the notebook, or beside the records elsewhere."""
+    folder = results_folder()
+    beside = folder / f"{slug}.claims.toml"
+    if folder.name == "results" and folder.parent.name == "book" and not beside.is_file():
+        found = sorted((folder.parents[1] / "notebooks").glob(f"*/{slug}.claims.toml"))
+        return found[0] if found else beside
+    return beside
+
+
+def plan_of(slug: str) -> Plan:
+    """A chapter's claims and gates; empty if it has none yet."""
+    return read_plan(plan_path(slug))
+
+
+def read_record(path: Path) -> dict[str, Any]:
+    """Read one system's record.
+
+    Raises:
+        ValueError: if it is no JSON, or lacks a field that is read.
+    """
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+        _ = record["system"]
+        for name, experiment in record["experiments"].items():
+            for field in ("made", "seconds", "seeds", "rows", "renewals", "gates"):
+                if field not in experiment:
+                    raise ValueError(f"experiment {name!r} lacks {field!r}")
+            for field in MADE:
+                if field not in experiment["made"]:
+                    raise ValueError(f"experiment {name!r} lacks 'made'.{field!r}")
+            for row in experiment["rows"]:
+                _ = row["variant"], row["seed"]
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise ValueError(f"record {path} is no JSON: {error}") from error
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
+        reason = error if isinstance(error, ValueError) else f"lacks {error}"
+        raise ValueError(f"record {path}: {reason}") from error
+    return record
+
+
+def find_record(slug: str) -> dict[str, Any]:
+    """A system's record; without experiments if there is no file."""
+    path = results_folder() / f"{slug}.json"
+    return read_record(path) if path.is_file() else {"system": slug, "experiments": {}}
+
+
+def write_record(record: dict[str, Any], path: Path) -> None:
+    """Write a record, whole or not at all; lists of numbers stand on one line."""
+    text = json.dumps(finite(record), indent=1, allow_nan=False, ensure_ascii=False)
+    text = NUMBERS.sub(_one_line, text)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_whole(path, text + "\n")
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Write a file so that a reader sees the old one or the new one, never a part."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary.write_text(text, encoding="utf-8")
+    os.replace(temporary, path)
+
+
+def codes(experiment: dict[str, Any]) -> list[str]:
+    """Hashes of the code that an experiment's rows are known to come from."""
+    return [experiment["made"]["code"], *(r["code"] for r in experiment["renewals"])]
+
+
+def cores() -> int:
+    """Processor cores that this process may use."""
+    allowed = getattr(os, "sched_getaffinity", None)  # not on macOS and Windows
+    return len(allowed(0)) if allowed else os.cpu_count() or 1
+
+
+def machine(processes: int) -> dict[str, Any]:
+    """What the rows are made on: every run takes one thread."""
+    return {
+        "cores": os.cpu_count(),
+        "threads": 1,
+        "processes": processes,
+        "processor": platform.machine(),
+        "system": platform.system(),
+    }
+
+
+def versions() -> dict[str, str]:
+    """The versions that matter for numbers."""
+    from importlib.metadata import version
+
+    found = {"gentok": gentok.__version__, "python": platform.python_version()}
+    return found | {name: version(name) for name in PACKAGES}
+
+
+def now() -> str:
+    """The time in UTC, to the second."""
+    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def commit() -> str | None:
+    """The commit that is checked out, with a ``+`` if the code differs from it; None outside."""
+    try:
+        folder = checkout()
+        head = ["git", "-C", str(folder), "rev-parse", "HEAD"]
+        found = subprocess.run(head, capture_output=True, text=True, check=True).stdout.strip()
+        status = [
+            "git",
+            "-C",
+            str(folder),
+            "status",
+            "--porcelain",
+            "-uno",
+            "--",
+            "lib",
+            "notebooks",
+        ]
+        differs = subprocess.run(status, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return found + ("+" if differs else "")
+
+
+def digests(files: Iterable[tuple[str, Path]]) -> dict[str, str]:
+    """Name -> first 16 hex digits of the SHA-256 of a file, or of all files in a folder."""
+    found = {}
+    for name, path in sorted(files):
+        sha = hashlib.sha256()
+        for file in [path] if path.is_file() else sorted(path.rglob("*")):
+            if file.is_file():
+                with file.open("rb") as stream:
+                    sha.update(hashlib.file_digest(stream, "sha256").digest())
+        found[name] = sha.hexdigest()[:16]
+    return found
+
+
+def finite(value: Any) -> Any:
+    """Replace numbers that JSON cannot hold by null, which pandas reads as missing."""
+    if isinstance(value, dict):
+        return {key: finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [finite(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def plain(value: Any) -> Any:
+    """A number, tensor or sequence as plain Python numbers, which JSON keeps exactly."""
+    if hasattr(value, "tolist"):  # torch, numpy
+        return value.tolist()
+    return [plain(item) for item in value] if isinstance(value, list | tuple) else value
+
+
+def described(value: Any) -> Any:
+    """An arm's argument as JSON can hold it: numbers and words as they are, the rest in words."""
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    if isinstance(value, dict):
+        return {str(key): described(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [described(item) for item in value]
+    if callable(value) and hasattr(value, "__qualname__"):
+        return value.__qualname__
+    return re.sub(r" at 0x[0-9a-f]+", "", repr(value))
+
+
+def _one_line(numbers: re.Match) -> str:
+    return "[" + " ".join(numbers[0][1:-1].split()) + "]"
