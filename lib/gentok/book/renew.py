@@ -55,6 +55,7 @@ class Chapter:
         self.record = records.read_record(self.path) if self.path.is_file() else None
         self.head = _git(root, "rev-parse", "HEAD")
         self.faults: list[str] = []
+        self._replays: dict[str, Replay] = {}  # of HEAD, by profile
 
     def stale(self) -> dict[str, str]:
         """Stale experiments -> the commit that their rows are known to come from."""
@@ -111,7 +112,8 @@ class Chapter:
         if not why_stale(self.source, "cpu") or (pair := read_pair(self.source)) is None:
             return ""
         made = pair.metadata.get("gentok", {})
-        base = self._brought(self.source.with_suffix(".ipynb"), made.get("code", "?"))
+        brought = self._brought(self.source.with_suffix(".ipynb"), made.get("code", "?"))
+        base = made.get("commit") or brought  # a renewal names the commit, a run does not
         if base and made.get("profile") == "cpu":
             return base
         self.faults.append("its outputs: no commit holds the code that made them")
@@ -144,36 +146,43 @@ class Chapter:
     def _code(self, name: str) -> str:
         return slices.experiment_closure(slices.code_cells(self.source), name).digest()
 
+    def _present(self, profile: str) -> Replay:
+        """What HEAD gives, run once."""
+        if profile not in self._replays:
+            with tree_of(self.head, self.root) as here:
+                self._replays[profile] = replay(here, self.slug, profile, self.only)
+        return self._replays[profile]
+
     def _compare(self, tree: Path, base: str, names: list[str], outputs: bool) -> None:
         """Run both, compare rows and outputs, and renew what is equal."""
-        with tree_of(self.head, self.root) as here:
-            profile = small_profile(tree, here)
-            print(f"{self.slug}: {base[:9]} and {self.head[:9]} in {profile}", flush=True)
-            old = replay(tree, self.slug, profile, self.only)
-            new = replay(here, self.slug, profile, self.only)
-            again: Replay | None = None
-            for name in names:
-                if name not in old.rows or name not in new.rows:
-                    self.faults.append(f"{name}: it did not run in {profile}")
-                    continue
-                columns = different_columns(old.rows[name], new.rows[name]) - {"seconds"}
-                if columns:
-                    again = again or replay(tree, self.slug, profile, self.only)
-                    columns -= (noisy := different_columns(old.rows[name], again.rows[name]))
-                    print(f"  {name}: no run repeats {', '.join(sorted(noisy - {'seconds'}))}")
-                if columns:
-                    self.faults.append(f"{name}: other values of {', '.join(sorted(columns))}")
-                else:
-                    self._append(name, "replay")
-            cells = different_cells(old.outputs, new.outputs) if outputs else set()
-            if cells:
+        profile = small_profile(tree, self.root)
+        print(f"{self.slug}: {base[:9]} and {self.head[:9]} in {profile}", flush=True)
+        old, new = replay(tree, self.slug, profile, self.only), self._present(profile)
+        again: Replay | None = None
+        for name in names:
+            if name not in old.rows or name not in new.rows:
+                self.faults.append(f"{name}: it did not run in {profile}")
+                continue
+            columns = different_columns(old.rows[name], new.rows[name]) - {"seconds"}
+            if columns:
                 again = again or replay(tree, self.slug, profile, self.only)
-                cells -= (noisy := different_cells(old.outputs, again.outputs))
-                print(f"  outputs: no run repeats those of cells {sorted(noisy)}")
-            if cells:
-                self.faults.append(f"its outputs: cells {sorted(cells)} show something else")
-            elif outputs:
-                self._stamp()
+                noisy = different_columns(old.rows[name], again.rows[name]) - {"seconds"}
+                print(f"  {name}: two runs of the old code differ in {sorted(noisy)}")
+                columns -= noisy
+            if columns:
+                self.faults.append(f"{name}: other values of {', '.join(sorted(columns))}")
+            else:
+                self._append(name, "replay")
+        cells = different_cells(old.outputs, new.outputs) if outputs else set()
+        if cells:
+            again = again or replay(tree, self.slug, profile, self.only)
+            noisy = different_cells(old.outputs, again.outputs)
+            print(f"  outputs: two runs of the old code differ in cells {sorted(noisy)}")
+            cells -= noisy
+        if cells:
+            self.faults.append(f"its outputs: cells {sorted(cells)} show something else")
+        elif outputs:
+            self._stamp()
 
     def _append(self, name: str, by: str) -> None:
         renewal = {"commit": self.head, "code": self._code(name), "by": by}
@@ -184,7 +193,8 @@ class Chapter:
     def _stamp(self) -> None:
         """Put the present hash into the outputs' metadata."""
         pair = read_pair(self.source)
-        made = dict(pair.metadata["gentok"]) | {"code": outputs_hash(self.source, "cpu")}
+        made = {"code": outputs_hash(self.source, "cpu"), "commit": self.head}
+        made = dict(pair.metadata["gentok"]) | made
         write(pair, self.source, made)
         print("  outputs: renewed by replay")
 
