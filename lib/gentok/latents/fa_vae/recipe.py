@@ -27,7 +27,7 @@ from gentok.training.weights import Weights
 Batches = Callable[[int], dict[str, Tensor]]
 PATCHES = 8192  # photographs' patches that a small preset trains on
 FOLDER = "images"  # of GENTOK_DATA, one sub-folder a class, for presets of large images
-SAMPLER = {"steps": 50, "guidance": 1.5}  # of the pictures that `sample` draws
+SAMPLER = {"steps": 50, "guidance": 2.0}  # of the pictures that `sample` draws
 
 
 @dataclass(frozen=True)
@@ -94,7 +94,7 @@ def _world(size: FAVAEConfig, profile: Profile) -> Plan:
         ema=0.995,
     )
     generator = Stage(
-        steps=profile.pick(smoke=4, cpu=600, long=7000, gpu=40_000),
+        steps=profile.pick(smoke=4, cpu=600, long=6000, gpu=40_000),
         batch_size=profile.pick(smoke=4, cpu=32, gpu=256),
         lr=1.5e-3,
         betas=(0.9, 0.95),
@@ -102,7 +102,7 @@ def _world(size: FAVAEConfig, profile: Profile) -> Plan:
         schedule="cosine",
         ema=0.999,
     )
-    dit = replace(lightning_dit.PRESETS["tiny"], dim=160, depth=6, num_heads=4, patch_size=1)
+    dit = replace(lightning_dit.PRESETS["tiny"], dim=160, depth=6, num_heads=4, patch_size=2)
     pictures = profile.pick(smoke=32, cpu=16_384)
     return Plan("plain", pictures, _adversary_at(size, 0.8, steps), dit, tokenizer, generator)
 
