@@ -7,6 +7,8 @@
 Verdicts are computed from book/results/<slug>.json and the chapter's claims.toml, so a page changes
 when a row or a sentence does. Without records the build fails: an empty ledger would look like a
 book without claims. Inside the text, `{ledger}` with `:summary:` is the sentence of all counts.
+
+A chapter whose record is stale says so under its title, whatever its stored outputs say.
 """
 
 from pathlib import Path
@@ -16,8 +18,9 @@ from docutils.parsers.rst import directives
 from sphinx.util.docutils import SphinxDirective
 from tables import table
 
-from gentok.book import ledger, registry
+from gentok.book import ledger, records, registry
 from gentok.book.claims import NOT_STATED
+from gentok.book.staleness import stale_experiments
 from gentok.book.tables import verdict
 
 HEADERS = ("claim", "expected", "measured", "difference (95 % interval)", "seeds", "verdict")
@@ -165,6 +168,42 @@ class Ledger(SphinxDirective):
         ]
 
 
+def stale_chapters(app):
+    """Document name -> names of its stale experiments."""
+    found = {}
+    for path in sorted(Path(app.srcdir).glob("book/results/*.json")):
+        record = records.read_record(path)
+        names = sorted(stale_experiments(record, Path(app.srcdir)))
+        pages = sorted(Path(app.srcdir).glob(f"notebooks/*/{path.stem}.py"))
+        if names and pages:
+            found[pages[0].relative_to(app.srcdir).with_suffix("").as_posix()] = names
+    return found
+
+
+def outdated(app, env, added, changed, removed):
+    """Read the chapters again whose state has changed since the last build."""
+    before, env.gentok_stale = getattr(env, "gentok_stale", {}), stale_chapters(app)
+    pages = before.keys() | env.gentok_stale.keys()
+    return [p for p in pages if before.get(p) != env.gentok_stale.get(p) and p in env.found_docs]
+
+
+def say_stale(app, doctree):
+    """Put a note under the title of a chapter whose record is stale."""
+    names = getattr(app.env, "gentok_stale", {}).get(app.env.docname)
+    if not names:
+        return
+    title = nodes.title(text="Stale measurements")
+    text = nodes.paragraph(
+        text="The code that these experiments reached has changed since their rows were made, and "
+        f"no replay has shown that the change was harmless: {', '.join(names)}."
+    )
+    note = nodes.admonition("", title, text, classes=["warning"])
+    section = next(doctree.findall(nodes.section), doctree)
+    section.insert(1 if isinstance(section, nodes.section) else 0, note)
+
+
 def setup(app):
     app.add_directive("ledger", Ledger)
+    app.connect("env-get-outdated", outdated)
+    app.connect("doctree-read", say_stale)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

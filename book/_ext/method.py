@@ -15,10 +15,11 @@ from tables import table
 from gentok.book import method, records, staleness
 
 HEADERS = (
-    "design", "effect", "95 % interval", "scatter of the difference", "correlation of the arms",
-    "seeds", "minutes",
+    "question", "design", "effect", "95 % interval", "scatter of the difference",
+    "correlation of the arms", "seeds for the narrower interval",
 )  # fmt: skip
 NAMES = {"apart": "nothing in common", "common": "common random numbers"}
+QUESTIONS = {"sampling": "XL drawn more often", "decay": "weight decay"}
 
 
 def number(value: float, digits: int = 2) -> str:
@@ -26,7 +27,7 @@ def number(value: float, digits: int = 2) -> str:
 
 
 class Method(SphinxDirective):
-    """Both intervals, and what they cost."""
+    """Every interval, by both designs."""
 
     def run(self):
         path = Path(self.env.srcdir) / "book" / "results" / "method.json"
@@ -36,30 +37,31 @@ class Method(SphinxDirective):
         found = method.compared(record)
         rows = [
             [
-                NAMES[name],
+                QUESTIONS[question],
+                NAMES[design],
                 number(d["effect"]),
                 f"{number(d['low'])} to {number(d['high'])}",
                 f"{d['scatter']:.2g}",
                 number(d["correlation"]),
-                str(len(record["experiments"][name]["seeds"])),
-                f"{d['minutes']:.1f}",
+                str(d["seeds"]),
             ]
-            for name, d in found.items()
+            for (question, design), d in found.items()
         ]
-        parts = [table(HEADERS, rows), nodes.paragraph(text=self.words(found))]
+        words = " ".join(self.words(found, question) for question in method.QUESTIONS)
+        parts = [table(HEADERS, rows), nodes.paragraph(text=words)]
         if stale := staleness.stale_experiments(record):
             names = ", ".join(stale)
             text = f"Stale: the code of {names} has changed since these rows were made."
             parts.append(nodes.paragraph(text=text, classes=["ledger-stale"]))
         return parts
 
-    def words(self, found):
-        apart, common = found["apart"], found["common"]
+    def words(self, found, question):
+        apart, common = (found[question, design] for design in method.DESIGNS)
         ratio = (apart["high"] - apart["low"]) / (common["high"] - common["low"])
         return (
-            f"At equal cost the interval with common random numbers is narrower by a factor of "
-            f"{ratio:.2g}. Runs with nothing in common would need {apart['seeds']} seeds for that."
-        )
+            f"{QUESTIONS[question].capitalize()}: with six seeds the interval of runs apart is "
+            f"{ratio:.2g} times as wide, and they would need {apart['seeds']} seeds for the other."
+        ).replace("Xl", "XL")
 
 
 def setup(app):

@@ -18,23 +18,24 @@ def test_seeds_for_a_width():
 
 def test_numbers_of_the_page_follow_from_its_rows():
     record = records.read_record(PATH)
-    found = method.compared(record)
-    for name, design in found.items():
-        rows = record["experiments"][name]["rows"]
-        by_arm = {
-            arm: np.array([row["loss"] for row in rows if row["variant"] == arm])
-            for arm in method.ARMS
-        }
-        oracle = stats.ttest_rel(by_arm["more XL"], by_arm["even"]).confidence_interval(0.95)
-        assert (design["low"], design["high"]) == pytest.approx((oracle.low, oracle.high), rel=1e-9)
-        assert len(by_arm["even"]) == 6
-    assert found["common"]["seeds"] == 6
+    for (question, design), found in method.compared(record).items():
+        rows = record["experiments"][f"{question}, {design}"]["rows"]
+        base, change = (
+            np.array([row["loss"] for row in rows if row["variant"] == arm])
+            for arm in method.QUESTIONS[question]
+        )
+        oracle = stats.ttest_rel(change, base).confidence_interval(0.95)
+        assert (found["low"], found["high"]) == pytest.approx((oracle.low, oracle.high), rel=1e-9)
+        assert len(base) == 6 and (design == "apart" or found["seeds"] == 6)
 
 
-def test_both_designs_train_as_long_on_the_same_question():
+def test_both_designs_train_the_same_arms_on_as_many_seeds():
     experiments = records.read_record(PATH)["experiments"]
-    assert list(experiments) == ["apart", "common"]
-    chosen = [{k: v["probabilities"] for k, v in e["arms"].items()} for e in experiments.values()]
-    assert chosen[0] == chosen[1] == {k: list(v) for k, v in method.ARMS.items()}
-    own = [[arm["own"] for arm in e["arms"].values()] for e in experiments.values()]
-    assert own == [[1000, 2000], [0, 0]]
+    assert len(experiments) == 4
+    for question, arms in method.QUESTIONS.items():
+        for design, shift in method.DESIGNS.items():
+            recorded = experiments[f"{question}, {design}"]
+            assert recorded["seeds"] == [0, 1, 2, 3, 4, 5]
+            assert recorded["arms"] == records.described(
+                {arm: {"own": shift * n, **given} for n, (arm, given) in enumerate(arms.items(), 1)}
+            )

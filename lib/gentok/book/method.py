@@ -1,12 +1,14 @@
-"""How much do common random numbers buy? One question, asked twice at equal cost.
+"""How much do common random numbers buy? Two questions, each asked twice at equal cost.
 
-`python -m gentok.book.method` trains the twenty-four little language models of the page "How this
-book measures" and writes ``book/results/method.json`` (about three minutes on a quiet core).
+`python -m gentok.book.method` trains the 48 little language models of the page "How this book
+measures" and writes ``book/results/method.json`` (about six minutes on a quiet core).
 
-The question is one of MatFormer's: the granularity of a step is drawn at random; does the largest
-model gain if it is drawn more often? *Apart*, the two arms of a seed share nothing: weights,
-batches and draws are their own, and the test loss is taken on windows drawn afresh. *Common*, they
-start from the same weights, see the same batches in the same order, and meet the same test windows.
+One question is MatFormer's: the granularity of a step is drawn at random; does the largest model
+gain if it is drawn more often? The arms then train other weights at almost every step. The other
+changes little at each step: does weight decay help? *Apart*, the two arms of a seed share nothing:
+weights, batches and draws are their own, and the test loss is taken on windows drawn afresh.
+*Common*, they start from the same weights, see the same batches in the same order, and meet the
+same test windows.
 """
 
 from typing import Any
@@ -25,19 +27,26 @@ from gentok.efficient.matformer import MatLMConfig, build
 from gentok.training import fit, share_weights
 
 CONTEXT, STEPS, BATCH, TEST_WINDOWS = 64, 400, 16, 256
+FIXED = 10_000  # the seed of the test windows that a run draws for itself, before its own is added
 EVEN, LARGE = (0.25, 0.25, 0.25, 0.25), (0.1, 0.2, 0.3, 0.4)  # of S, M, L and XL
-FIXED = 10_000  # the seed of the test windows that all runs share
-ARMS = {"even": EVEN, "more XL": LARGE}
+# Question -> the baseline and the change, each with what it is.
+QUESTIONS: dict[str, dict[str, dict[str, Any]]] = {
+    "sampling": {"even": {"probabilities": EVEN}, "XL more often": {"probabilities": LARGE}},
+    "decay": {"no decay": {"weight_decay": 0.0}, "decay": {"weight_decay": 0.1}},
+}
+DESIGNS = {"apart": 1000, "common": 0}  # what each arm adds to its seeds, times its place
 
 
-def train(seed: int, probabilities: tuple[float, ...], own: int) -> dict[str, Any]:
+def train(
+    seed: int, own: int, probabilities: tuple[float, ...] = EVEN, weight_decay: float = 0.0
+) -> dict[str, Any]:
     """Train one model and measure its largest granularity.
 
     Args:
         seed: of the pair.
-        probabilities: of the granularities.
         own: 0 if the run shares its randomness with the other arm of its seed; else it is added to
             the seed of everything.
+        probabilities: of the granularities; ``weight_decay`` is AdamW's.
 
     Returns:
         ``loss``: of XL on test windows, nats a character.
@@ -58,6 +67,7 @@ def train(seed: int, probabilities: tuple[float, ...], own: int) -> dict[str, An
         steps=STEPS,
         lr=4e-3,
         betas=(0.9, 0.95),
+        weight_decay=weight_decay,
         warmup=20,
         schedule="cosine",
         seed=own_seed,
@@ -76,31 +86,33 @@ def held_out(model: torch.nn.Module, test: Tensor, seed: int | None) -> float:
     return float(model.cross_entropy({"tokens": tokens}, "XL"))
 
 
-def compared(record: dict[str, Any]) -> dict[str, dict[str, float]]:
-    """The same question by both designs, from the recorded rows.
+def compared(record: dict[str, Any]) -> dict[tuple[str, str], dict[str, float]]:
+    """Each question by both designs, from the recorded rows.
 
     Returns:
-        ``"apart"`` and ``"common"`` -> ``effect`` of drawing XL more often on its loss, ``low`` and
-        ``high`` end of the 95 % interval, ``scatter`` of the differences over seeds, the arms'
-        ``correlation`` over seeds, ``minutes``, and ``seeds`` that apart runs would need for an
-        interval as narrow.
+        (question, design) -> ``effect`` of the change on the loss of XL, ``low`` and ``high`` end
+        of the 95 % interval, ``scatter`` of the differences over seeds, the arms' ``correlation``
+        over seeds, and how many ``seeds`` runs apart would need for an interval as narrow as that
+        with common random numbers.
     """
     found = {}
-    for name, experiment in record["experiments"].items():
-        rows = experiment["rows"]
-        even, large = (list(Side(arm, "loss").values(rows).values()) for arm in ARMS)
-        result = compare(large, even, "lower")
-        found[name] = {
-            "effect": result.effect,
-            "low": result.ci95[0],
-            "high": result.ci95[1],
-            "scatter": float(np.std(np.subtract(large, even), ddof=1)),
-            "correlation": float(np.corrcoef(large, even)[0, 1]),
-            "minutes": experiment["seconds"] / 60,
-        }
-    narrow = (found["common"]["high"] - found["common"]["low"]) / 2
-    for name, design in found.items():
-        design["seeds"] = seeds_for(found[name]["scatter"], narrow)
+    for question, arms in QUESTIONS.items():
+        for design in DESIGNS:
+            rows = record["experiments"][f"{question}, {design}"]["rows"]
+            base, change = (list(Side(arm, "loss").values(rows).values()) for arm in arms)
+            result = compare(change, base, "lower")
+            found[question, design] = {
+                "effect": result.effect,
+                "low": result.ci95[0],
+                "high": result.ci95[1],
+                "scatter": float(np.std(np.subtract(change, base), ddof=1)),
+                "correlation": float(np.corrcoef(change, base)[0, 1]),
+            }
+        common = found[question, "common"]
+        narrow = (common["high"] - common["low"]) / 2
+        for design in DESIGNS:
+            each = found[question, design]
+            each["seeds"] = seeds_for(each["scatter"], narrow)
     return found
 
 
@@ -115,13 +127,14 @@ def seeds_for(scatter: float, half_width: float) -> int:
 def main() -> None:
     """Make the record."""
     study = Study("method", "study")
-    for name, shift in (("apart", 1000), ("common", 0)):
-        # Apart, the arms differ in everything: one takes the seeds 1000 on, one those from 2000.
-        arms = {
-            arm: {"probabilities": probabilities, "own": shift * (1 + place)}
-            for place, (arm, probabilities) in enumerate(ARMS.items())
-        }
-        study.ablate(name, train, arms)
+    for question, arms in QUESTIONS.items():
+        for design, shift in DESIGNS.items():
+            # Apart, the arms differ in everything: one takes the seeds from 1000, one from 2000 on.
+            shifted = {
+                arm: {"own": shift * place, **changes}
+                for place, (arm, changes) in enumerate(arms.items(), start=1)
+            }
+            study.ablate(f"{question}, {design}", train, shifted)
     study.finish()
 
 

@@ -235,7 +235,8 @@ class Study:
         gates = [gate.check(self.rows[name]) for gate in self.plan.gates_of(name)]
         for gate in gates:
             state = "holds" if gate["passed"] else "FAILS: what is claimed on it is not testable"
-            print(f"gate {gate['id']}: {gate['what']}, worst {gate['worst']:.4g}: {state}")
+            worst = "none" if gate["worst"] is None else f"{gate['worst']:.4g}"
+            print(f"gate {gate['id']}: {gate['what']}, worst {worst}: {state}")
         made |= {
             "ended": records.now(),
             "commit": records.commit(),

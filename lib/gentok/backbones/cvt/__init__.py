@@ -1,5 +1,6 @@
 """CvT: a vision transformer in which position comes from convolutions (Wu et al. 2021)."""
 
+from gentok.backbones.cvt.attention import ConvAttention
 from gentok.backbones.cvt.model import (
     ACTIVATIONS,
     POSITIONS,
@@ -18,6 +19,7 @@ __all__ = [
     "ACTIVATIONS",
     "POSITIONS",
     "PRESETS",
+    "ConvAttention",
     "ConvEmbed",
     "CvT",
     "CvTConfig",
