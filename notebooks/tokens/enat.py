@@ -82,6 +82,7 @@ from gentok.measure import (
 from gentok.show import plot
 from gentok.tokens import enat
 from gentok.tokens.enat.cost import enat_step_macs, sample_macs
+from gentok.tokens.enat.recipe import plan
 from gentok.training import profiles
 from gentok.training.loop import fit
 
@@ -196,18 +197,15 @@ probe = test[: level.pick(smoke=16, cpu=128)].to(level.device)
 def train_tokenizer(
     steps=TOKENIZER_STEPS, start=ADVERSARY, seed=0, on_step=None, **changes
 ):
-    size = replace(config, adversarial_start=start, **changes)
+    size = replace(config, gan_start=start, **changes)
     torch.manual_seed(seed)
     game = vqgan.AdversarialVQGAN(vqgan.build(size), judge)
+    how = plan("tiny", level).tokenizer  # as `gentok train enat` does
+    how = replace(how, steps=steps, warmup=min(20, steps - 1))
     return fit(
         game.to(level.device),
-        batches(train_set, batch_size=8, seed=seed, flip=True),
-        steps=steps,
-        lr=3e-3,
-        betas=(0.9, 0.99),
-        warmup=min(20, steps - 1),
-        schedule="cosine",
-        clip=1.0,
+        batches(train_set, how.batch_size, seed=seed, flip=True),
+        **how.fit_arguments(),
         seed=seed,
         log_every=level.pick(smoke=1, cpu=5),
         progress=on_step is not None,
@@ -579,20 +577,15 @@ print(f"{len(train_codes):,} grids; guessing by frequency: {unigram:.2f} nats")
 
 def train_network(network, steps, seed=0, progress=False):
     """Train on the codes; returns the averaged network and the history."""
+    how = plan("tiny", level).generator
+    how = replace(how, steps=steps, warmup=min(60, steps // 2))
     fitted = fit(
         network.to(level.device),
         batches(table, batch_size=level.pick(cpu=16, smoke=4), seed=seed),
-        steps=steps,
-        lr=4e-3,
-        betas=(0.9, 0.99),
-        weight_decay=0.03,
-        warmup=min(60, steps // 2),
-        schedule="cosine",
-        clip=1.0,
+        **how.fit_arguments(),
         seed=seed,
         log_every=1,
         progress=progress,
-        ema=0.99,
     )
     return fitted.ema.cpu(), fitted.history
 

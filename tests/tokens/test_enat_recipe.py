@@ -27,7 +27,7 @@ def test_train_resume_and_sample(tmp_path, monkeypatch):
     for name, value in network.state_dict().items():
         torch.testing.assert_close(again.state_dict()[name], value, rtol=0, atol=0)
     tensors, meta = load_checkpoint(out)
-    assert meta["step"] == 4 and any(name.startswith("model.average.") for name in tensors)
+    assert meta["step"] == 4 and any(name.startswith("ema.") for name in tensors)
     pictures = [tmp_path / "a.png", tmp_path / "b.png"]
     for path in pictures:
         recipe.sample(out, path, n=12, seed=1)
