@@ -755,7 +755,7 @@ options = other.options
 noise = torch.randn(1, *other.tokenizer.config.latent_shape)
 one = torch.zeros(1), torch.zeros(1, dtype=torch.int64)
 step_cost = count_flops(other.generator, noise, *one) // 2
-other_cost = 2 * options["steps"] * step_cost / 1e9  # two branches
+other_cost = 2 * options["num_steps"] * step_cost / 1e9  # two branches
 ours_cost = 2 * sample_macs(generator.config) / 1e9
 other_judged = weights_of("fa_vae")["metrics"]["judge_accuracy"]
 lessons = (
@@ -773,7 +773,7 @@ lessons = (
     f"ENAT-L's size: depth pays for it.",
     f"5. A picture costs {ours_cost:.2f} GMACs with guidance; the diffusion "
     f"transformer of {{doc}}`/notebooks/latents/fa_vae`, on the same shapes, "
-    f"{other_cost:.1f} in {options['steps']} steps, and the judge names "
+    f"{other_cost:.1f} in {options['num_steps']} steps, and the judge names "
     f"{other_judged:.0%} of its pictures right.",
 )
 page.say("{lines}", lines="\n".join(lessons))
