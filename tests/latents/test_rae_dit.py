@@ -343,7 +343,7 @@ def test_bad_input():
         model(x, t, torch.tensor([0, 4]))
     with pytest.raises(ValueError, match=r"label must be an int or \(3,\) classes"):
         model.sample(3, label)
-    with pytest.raises(ValueError, match="points must be at least 2, got 1"):
+    with pytest.raises(ValueError, match="num_steps must be at least 1, got 0"):
         model.sample(3, num_steps=0)
     with pytest.raises(ValueError, match="unknown times 'ramp'"):
         replace(SMALL, times="ramp")
