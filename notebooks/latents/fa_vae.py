@@ -861,7 +861,7 @@ def train_generator(tokenizer, seed, progress=False):
 def draw(generator, tokenizer, n, seed):
     torch.manual_seed(seed)
     label = torch.arange(n) % DIT.num_classes
-    z = generator.sample(n, label, steps=EULER, guidance=1.5)
+    z = generator.sample(n, label, num_steps=EULER, guidance_scale=1.5)
     return tokenizer.decode(z).clamp(-1, 1).cpu()
 
 

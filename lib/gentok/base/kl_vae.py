@@ -21,6 +21,7 @@ from gentok.base.foundation import VFLoss, feature_map, foundation_network
 from gentok.measure.features import perceptual_distance
 from gentok.nn.conv import ConvDecoder, ConvEncoder
 from gentok.nn.discriminator import PatchDiscriminator
+from gentok.nn.latents import LatentSpace
 from gentok.nn.player import Player, frozen
 from gentok.process.adversarial import adaptive_weight, discriminator_hinge, generator_hinge
 from gentok.process.gaussian import DiagonalGaussian
@@ -132,6 +133,11 @@ class KLVAE(nn.Module):
 
     # --- tokenizer --------------------------------------------------------------------------------
 
+    @property
+    def latent_space(self) -> LatentSpace:
+        """(z, h, w) floats an image."""
+        return LatentSpace("continuous", self.config.latent_shape, "image")
+
     def values(self, image: Tensor) -> Tensor:
         """What the network encodes of an image: here the image itself; bands in `fa_vae`."""
         return image
@@ -145,9 +151,9 @@ class KLVAE(nn.Module):
         self._check(x)
         return DiagonalGaussian.from_moments(self.quant_conv(self.encoder(x)))
 
-    def encode(self, image: Tensor, sample: bool = False) -> Tensor:
+    def encode(self, x: Tensor, sample: bool = False) -> Tensor:
         """Images (B, 3, H, W) -> latents (B, z, h, w): the mean, or a draw from the posterior."""
-        posterior = self.posterior(self.values(image))
+        posterior = self.posterior(self.values(x))
         return posterior.sample() if sample else posterior.mode()
 
     def decode(self, z: Tensor) -> Tensor:

@@ -213,12 +213,12 @@ class LightningDiT(nn.Module):
         self.latent_mean.copy_(z.mean(dim=(0, 2, 3)))
         self.latent_std.copy_(z.std(dim=(0, 2, 3)).clamp_min(1e-6))
 
-    def normalise(self, z: Tensor) -> Tensor:
+    def normalize(self, z: Tensor) -> Tensor:
         """Latents of the tokenizer -> latents of mean 0 and standard deviation 1 per channel."""
         return (z - self.latent_mean[:, None, None]) / self.latent_std[:, None, None]
 
-    def denormalise(self, z: Tensor) -> Tensor:
-        """The inverse of `normalise`."""
+    def denormalize(self, z: Tensor) -> Tensor:
+        """The inverse of `normalize`."""
         return z * self.latent_std[:, None, None] + self.latent_mean[:, None, None]
 
     # --- objective and sampler --------------------------------------------------------------------
@@ -233,7 +233,7 @@ class LightningDiT(nn.Module):
         Returns:
             total, scalar; parts ``velocity`` and ``direction``.
         """
-        x = self.normalise(batch["latent"])
+        x = self.normalize(batch["latent"])
         noise = torch.randn_like(x)
         t = logit_normal_times(len(x), device=x.device)  # (B,)
         target = velocity(x, noise)
@@ -247,19 +247,20 @@ class LightningDiT(nn.Module):
         n: int,
         label: int | Tensor | None = None,
         *,
-        steps: int = 249,
-        guidance: float = 1.0,
+        num_steps: int = 249,
+        guidance_scale: float = 1.0,
         guidance_start: float = 0.1,
         shift: float = 0.3,
     ) -> Tensor:
-        """Draw latents with Euler steps; the defaults but ``guidance`` are the public code's.
+        """Draw latents with Euler steps; the defaults but ``guidance_scale`` are the public code's.
 
         Args:
             n: how many.
             label: one class for all, (n,) classes, or None for random ones.
-            steps: Euler steps (published: 250 points of time, hence 249 steps).
-            guidance: scale of classifier-free guidance on the configuration's ``guided_channels``;
-                1 is none (published, for three channels: 10 after 64 epochs, 6.7 after 800).
+            num_steps: Euler steps (published: 250 points of time, hence 249 steps).
+            guidance_scale: of classifier-free guidance on the configuration's
+                ``guided_channels``; 1 is none (published, for three channels: 10 after 64 epochs,
+                6.7 after 800).
             guidance_start: time from which guidance acts (published: 0.1, later 0.125).
             shift: bend of the time grid; below 1 it spends more steps near noise.
 
@@ -276,15 +277,15 @@ class LightningDiT(nn.Module):
         self.eval()  # no label may be dropped
 
         def speed(x: Tensor, t: Tensor) -> Tensor:
-            if guidance == 1.0 or float(t[0]) < guidance_start:
+            if guidance_scale == 1.0 or float(t[0]) < guidance_start:
                 return self(x, t, label)
             both = self(x.repeat(2, 1, 1, 1), t.repeat(2), torch.cat([label, null]))
-            return self._guide(*both.chunk(2), guidance)
+            return self._guide(*both.chunk(2), guidance_scale)
 
         shape = (n, config.in_channels, config.input_size, config.input_size)
-        z = euler_sample(speed, torch.randn(shape, device=device), steps, shift)
+        z = euler_sample(speed, torch.randn(shape, device=device), num_steps, shift)
         self.train(training)
-        return self.denormalise(z)
+        return self.denormalize(z)
 
     def _guide(self, conditional: Tensor, unconditional: Tensor, scale: float) -> Tensor:
         """Guidance on the first channels of velocities (n, C, h, w); the rest as conditioned."""

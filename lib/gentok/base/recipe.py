@@ -65,7 +65,7 @@ def plan(preset: str, profile: Profile) -> Plan:
         ema=None if preset == "vqgan" else 0.995,
     )
     if preset == "vqgan":
-        size = replace(size, adversarial_start=int(0.8 * steps))
+        size = replace(size, gan_start=int(0.8 * steps))
     shapes = profile.pick(smoke=32, cpu=16_384)
     return Plan(size, shapes, shapes // 2, stage)
 

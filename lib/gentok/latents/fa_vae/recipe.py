@@ -27,7 +27,7 @@ from gentok.training.weights import Weights
 Batches = Callable[[int], dict[str, Tensor]]
 PATCHES = 8192  # photographs' patches that a small preset trains on
 FOLDER = "images"  # of GENTOK_DATA, one sub-folder a class, for presets of large images
-SAMPLER = {"steps": 50, "guidance": 1.5}  # of the pictures that `sample` draws
+SAMPLER = {"num_steps": 50, "guidance_scale": 1.5}  # of the pictures that `sample` draws
 
 
 @dataclass(frozen=True)

@@ -274,8 +274,8 @@ def sample(checkpoint: str | Path, out: str | Path, *, n: int, seed: int) -> Non
                 else None
                 for name in ("generator", "guide")
             )
-            guidance = 1.0 if weak is None else 1.42  # published for 256 pixels
-            images = model.decode(network.sample(n, guidance=guidance, weak=weak))
+            scale = 1.0 if weak is None else 1.42  # published for 256 pixels
+            images = model.decode(network.sample(n, guidance_scale=scale, weak=weak))
         else:
             real = photographs(min(model.config.image_size, 96), "test", seed, n)
             images = model.decode(model.encode(real.floats()))

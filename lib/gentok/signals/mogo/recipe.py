@@ -208,7 +208,7 @@ def train_tokenizer(
     """Train the tokenizer that goes with a transformer, on windows of 64 frames."""
     size = replace(task.tokenizer_size, feature_dim=clips.features[0].shape[1])
     torch.manual_seed(seed)
-    model = motion_rvq.build(size).normalise_by(*feature_scale(torch.cat(clips.features)))
+    model = motion_rvq.build(size).normalize_by(*feature_scale(torch.cat(clips.features)))
     return fit(
         model.to(device),
         window_batches(clips.features, task.tokenizer.batch_size, seed),

@@ -114,7 +114,7 @@ def plan(preset: str, profile: Profile) -> Plan:
         tiny,
         image_size=tiny.factor * grid,
         codebook_size=size.codebook_size,
-        adversarial_start=int(0.7 * steps),
+        gan_start=int(0.7 * steps),
     )
     pictures = profile.pick(smoke=64, cpu=4096)
     return Plan(

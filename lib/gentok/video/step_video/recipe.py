@@ -259,7 +259,7 @@ def sample(checkpoint: str | Path, out: str | Path, *, n: int, seed: int) -> Non
     prompts = [TEST_PROMPTS[i % len(TEST_PROMPTS)] for i in range(n)]
     torch.manual_seed(seed)
     with torch.no_grad():
-        video = tokenizer.decode(model.sample(encoder(prompts), encoder([""] * n)))
+        video = tokenizer.decode(model.sample(n, encoder(prompts), encoder([""] * n)))
     save_gif(video_frames(video), out, fps=8)
 
 
@@ -308,7 +308,7 @@ def _pairs(
         empty = encoder([""] * len(text))
         texts.append(text.batch())
         for rows in drawn:
-            rows.append(model.sample(text, empty, num_steps=num_steps))
+            rows.append(model.sample(len(text), text, empty, num_steps=num_steps))
     first, second = (torch.cat(rows) for rows in drawn)
     score = torch.cat(
         [
