@@ -258,8 +258,9 @@ class LightningDiT(nn.Module):
             n: how many.
             label: one class for all, (n,) classes, or None for random ones.
             num_steps: Euler steps (published: 250 points of time, hence 249 steps).
-            guidance_scale: of classifier-free guidance on the configuration's guided_channels;
-                1 is none (published, for three channels: 10 after 64 epochs, 6.7 after 800).
+            guidance_scale: of classifier-free guidance on the configuration's
+                ``guided_channels``; 1 is none (published, for three channels: 10 after 64 epochs,
+                6.7 after 800).
             guidance_start: time from which guidance acts (published: 0.1, later 0.125).
             shift: bend of the time grid; below 1 it spends more steps near noise.
 
