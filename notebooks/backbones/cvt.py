@@ -790,7 +790,6 @@ axes.set(xlabel="side of the test picture (pixels)", ylabel="test accuracy")
 axes.set_xticks(SIZES)
 axes.legend();
 
-
 # %% [markdown]
 # All of them *run* at every size, which is what the paper promises for CvT. How
 # well is another matter. The ViTs hardly notice, even with a stretched table.

@@ -928,7 +928,6 @@ axes[1].set(title="Dictionary in use", ylabel="share of features alive")
 axes[1].legend()
 plt.show()
 
-
 # %% [markdown]
 # Solid lines are ours, dashed ones the paper's. On the right the picture is
 # the same: a large loss of features, largest where $k$ is small. On the

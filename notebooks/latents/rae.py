@@ -853,6 +853,7 @@ panels(
 # %%
 study.table("C2", "C2-latent", "C4")
 
+
 # %% [markdown]
 # Do samples profit from the decoder of experiment 1? The same drawn tokens
 # through both decoders:

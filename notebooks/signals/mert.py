@@ -697,7 +697,6 @@ plot.intervals(
     runs, "drop", "What noise takes away", "accuracy lost (share)"
 );
 
-
 # %% [markdown]
 # ## Claims: what the paper says, what we saw
 #

@@ -69,7 +69,11 @@ from gentok.training.loop import fit
 from gentok.video import step_video
 from gentok.video.step_video import blobs
 from gentok.video.step_video import vae as video_vae
-from gentok.video.step_video.batches import encode_clips, latent_batches, video_batches
+from gentok.video.step_video.batches import (
+    encode_clips,
+    latent_batches,
+    video_batches,
+)
 from gentok.video.step_video.blocks import StepVideoBlock
 from gentok.video.step_video.clips import moving_shapes
 from gentok.video.step_video.dpo import (
@@ -499,6 +503,7 @@ axes.legend();
 
 # %%
 study.table("C1a", "C1b")
+
 
 # %% [markdown]
 # ### Is the tokenizer causal, and is it the norm that makes it so?

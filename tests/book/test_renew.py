@@ -9,7 +9,13 @@ import sys
 import pytest
 
 from gentok.book import modules, records
-from gentok.book.replay import PREAMBLE, different_cells, different_columns, small_profile
+from gentok.book.replay import (
+    PREAMBLE,
+    different_cells,
+    different_columns,
+    shown,
+    small_profile,
+)
 
 ROOT = records.checkout()
 CHAPTER = """\
@@ -151,6 +157,16 @@ def test_rows_are_compared_bit_for_bit():
     assert different_columns(rows, []) == {"variant"}
     assert different_cells([[1], [2]], [[1], [3]]) == {1}
     assert different_cells([[1]], [[1], [3]]) == {1}
+
+
+def test_how_a_stream_is_cut_does_not_count():
+    def stream(text, name="stdout"):
+        return {"output_type": "stream", "name": name, "text": text}
+
+    result = {"output_type": "execute_result", "data": {"text/plain": "1"}, "execution_count": 3}
+    whole = shown([stream("one\ntwo\n"), result])
+    assert whole == shown([stream("one\n"), stream("two\n"), result | {"execution_count": 4}])
+    assert whole != shown([stream("one\n"), stream("two\n", "stderr"), result])
 
 
 def test_rows_are_kept_of_any_study(tmp_path, monkeypatch):

@@ -139,4 +139,6 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    from gentok.book import method  # under its own name, by which a record finds its code
+
+    method.main()

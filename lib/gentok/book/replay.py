@@ -127,16 +127,25 @@ def replay(tree: Path, slug: str, profile: str, until: str = "") -> Replay:
     found = Replay(rows=dict(json.loads(line) for line in lines))
     for cell in [cell for cell in notebook.cells if cell.cell_type == "code"][1:]:
         tidy_outputs(cell)
-        found.outputs.append([_shown(output) for output in cell.outputs])
+        found.outputs.append(shown(cell.outputs))
     return found
 
 
-def _shown(output: Any) -> Any:
-    """An output without what counts how often or in which order cells ran."""
-    kept = {
-        key: value for key, value in output.items() if key not in ("execution_count", "metadata")
-    }
-    return json.loads(json.dumps(kept))
+def shown(outputs: list[Any]) -> list[Any]:
+    """Outputs without what counts how often cells ran, and with a stream's pieces in one.
+
+    How a stream is cut into pieces depends on the moment at which the kernel sends them.
+    """
+    kept: list[Any] = []
+    for output in outputs:
+        left_out = ("execution_count", "metadata")
+        one = json.loads(json.dumps({k: v for k, v in output.items() if k not in left_out}))
+        last = kept[-1] if kept else {}
+        if one.get("name") and one.get("name") == last.get("name"):
+            last["text"] += one["text"]
+        else:
+            kept.append(one)
+    return kept
 
 
 def different_columns(a: list[dict[str, Any]], b: list[dict[str, Any]]) -> set[str]:
