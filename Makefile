@@ -1,10 +1,12 @@
 # `make` lists the targets. Everything runs inside .venv; nothing is installed outside it.
 # Options: FORCE=1 executes all notebooks, PROFILE=smoke|cpu|gpu sets how much they do,
-# NB=<slug> names one notebook, EXP=<name> one of its experiments, PY=<python> picks the interpreter for a new .venv.
+# NB=<slug> names one notebook, EXP=<name> one of its experiments, PY=<python> picks the
+# interpreter for a new .venv, MINUTES=90 is how long `make weights-all` may take.
 
 SHELL := /bin/bash
 B := .venv/bin
 PROFILE ?= cpu
+MINUTES ?= 90
 CANDIDATES := python3.11 python3.12 python3.13 python3.14 python3
 # The first interpreter of the right version that can also make virtual environments.
 PY ?= $(shell for python in $(CANDIDATES); do \
@@ -14,8 +16,8 @@ PY ?= $(shell for python in $(CANDIDATES); do \
 PYTEST := OMP_NUM_THREADS=1 $(B)/python -m pytest -q -n 2 --dist loadfile
 
 .DEFAULT_GOAL := help
-.PHONY: help book site execute study renew stale lab test test-fast test-units test-notebooks lint \
-	student mutate bench clean
+.PHONY: help book site execute study renew weights weights-all stale lab test test-fast test-units \
+	test-notebooks lint student slides pages mutate bench clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -46,6 +48,14 @@ study: .venv/.stamp ## measure a notebook's claims over all seeds (NB=enat EXP=b
 	@test -n "$(NB)" || { echo "error: say which: make study NB=<slug>" >&2; exit 2; }
 	@OMP_NUM_THREADS=1 $(B)/python -m gentok.book.notebook study $(NB) $(if $(EXP),--experiment "$(EXP)")
 
+weights: .venv/.stamp ## train a system well and keep its weights (NB=enat, NB=base/vqgan)
+	@test -n "$(NB)" || { echo "error: say which: make weights NB=<slug>" >&2; exit 2; }
+	@$(B)/python -m gentok.book.weights make $(NB)
+
+weights-all: .venv/.stamp ## make the weights that are missing, in MINUTES=90; goes on next time
+	@$(B)/python -m gentok.book.weights all --minutes $(MINUTES) $(if $(FORCE),--force)
+
+stale: .venv/.stamp ## name the notebooks and records whose code has changed
 renew: .venv/.stamp ## prove by replay that changed code gives the same rows (NB= EXP=, or all)
 	@OMP_NUM_THREADS=1 $(B)/python -m gentok.book.renew $(NB) $(if $(EXP),--experiment "$(EXP)")
 
@@ -73,6 +83,12 @@ lint: .venv/.stamp ## ruff, the floors of the library (import-linter), spelling
 
 student: .venv/.stamp ## copies of the notebooks without solutions, in _build/student
 	@$(B)/python -m gentok.book.notebook student
+
+slides: .venv/.stamp ## a self-contained deck a chapter, in _build/slides
+	@$(B)/python -m gentok.book.notebook slides
+
+pages: .venv/.stamp ## make again what follows from the registry and the stored runs
+	@$(B)/python -m gentok.book.pages
 
 mutate: .venv/.stamp ## break mechanisms on purpose; the tests must notice each
 	@$(PYTEST) -m mutation tests

@@ -13,6 +13,8 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
+from gentok.measure.cost import count_flops
+
 Work = Callable[[], object]
 
 
@@ -25,17 +27,23 @@ class Workload:
         peer: the package and class that does the same work.
         bar: smallest acceptable ratio (peer's time / ours); 1.0 is a tie.
         make: builds both sides and returns (ours, peer); may raise ImportError.
+        training: a forward and backward pass, whose share of the machine's peak is stated.
     """
 
     name: str
     peer: str
     bar: float
     make: Callable[[], tuple[Work, Work]]
+    training: bool = False
 
 
 @dataclass(frozen=True)
 class Row:
-    """A measured workload: medians in milliseconds; ``low``, ``high`` bound the rounds' ratios."""
+    """A measured workload: medians in milliseconds; ``low``, ``high`` bound the rounds' ratios.
+
+    ``share`` is our rate of floating-point operations over that of a large matrix product in the
+    same run, which convolutions may surpass; None where the row is no training.
+    """
 
     name: str
     peer: str
@@ -45,6 +53,7 @@ class Row:
     ratio: float
     low: float
     high: float
+    share: float | None = None
 
 
 def _seconds(work: Work, repeats: int) -> float:
@@ -52,6 +61,13 @@ def _seconds(work: Work, repeats: int) -> float:
     for _ in range(repeats):
         work()
     return (time.process_time() - start) / repeats
+
+
+def gemm_rate(size: int = 1024, rounds: int = 5) -> float:
+    """Floating-point operations a second of a large float32 matrix product, the best round's."""
+    a, b = torch.randn(size, size), torch.randn(size, size)
+    a @ b
+    return 2 * size**3 / min(_seconds(lambda: a @ b, 2) for _ in range(rounds))
 
 
 def run(workload: Workload, rounds: int = 7, round_seconds: float = 0.4) -> Row:
@@ -75,16 +91,19 @@ def run(workload: Workload, rounds: int = 7, round_seconds: float = 0.4) -> Row:
         ]
     finally:
         gc.enable()
+    seconds = statistics.median(mine for mine, _ in turns)
+    share = count_flops(ours) / seconds / gemm_rate() if workload.training else None
     ratios = sorted(theirs / mine for mine, theirs in turns)
     return Row(
         name=workload.name,
         peer=workload.peer,
         bar=workload.bar,
-        ours_ms=1000 * statistics.median(mine for mine, _ in turns),
+        ours_ms=1000 * seconds,
         peer_ms=1000 * statistics.median(theirs for _, theirs in turns),
         ratio=statistics.median(ratios),
         low=ratios[0],
         high=ratios[-1],
+        share=share,
     )
 
 

@@ -1,10 +1,13 @@
 """What is compared with what. Sizes follow the small models that the chapters train."""
 
+from collections.abc import Callable
+
 import torch
 from torch import nn
 
 from benchmarks.measure import Work, Workload, backward
 from benchmarks.networks import NETWORKS
+from benchmarks.vision import VISION, DenseTopK
 from gentok.base.lightning_dit import LightningDiT, LightningDiTConfig
 from gentok.base.masked.nat import NAT, NATConfig
 from gentok.nn.conv import ConvDecoder, ConvEncoder
@@ -221,24 +224,34 @@ def masked_sample() -> tuple[Work, Work]:
     )
 
 
+def _sae_step(ours: nn.Module, loss: Callable[[], torch.Tensor]) -> Work:
+    optimizer = torch.optim.AdamW(ours.parameters(), lr=3e-4, weight_decay=0.0, fused=True)
+
+    def work() -> None:
+        optimizer.zero_grad()
+        loss().backward()
+        nn.utils.clip_grad_norm_(ours.parameters(), 1.0)
+        optimizer.step()
+
+    return work
+
+
+def sae_dense() -> tuple[Work, Work]:
+    """The same step beside a plain dense decoder, for want of a package that can be installed."""
+    ours, peer, x = TopKSAE(128, 2048, 32), DenseTopK(128, 2048, 32), torch.randn(1024, 128)
+    return _sae_step(ours, lambda: ours.loss({"x": x})[0]), _sae_step(peer, lambda: peer(x))
+
+
 def sae_step() -> tuple[Work, Work]:
     """One optimiser step on 1024 activations of 128, 2048 features, 32 kept."""
     from dictionary_learning.trainers.top_k import TopKTrainer
 
     ours = TopKSAE(128, 2048, 32)
-    optimizer = torch.optim.AdamW(ours.parameters(), lr=3e-4, weight_decay=0.0, fused=True)
     peer = TopKTrainer(
         steps=10_000, activation_dim=128, dict_size=2048, k=32, layer=0, lm_name="", device="cpu"
     )
     x = torch.randn(1024, 128)
-
-    def work() -> None:
-        optimizer.zero_grad()
-        ours.loss({"x": x})[0].backward()
-        nn.utils.clip_grad_norm_(ours.parameters(), 1.0)
-        optimizer.step()
-
-    return work, lambda: peer.update(1, x)
+    return _sae_step(ours, lambda: ours.loss({"x": x})[0]), lambda: peer.update(1, x)
 
 
 WORKLOADS = [
@@ -252,8 +265,10 @@ WORKLOADS = [
     Workload(
         "residual VQ, 8 levels, training", "vector-quantize-pytorch ResidualVQ", 3.5, rvq_train
     ),
-    Workload("KL-VAE, training, 64 images 32x32", "diffusers AutoencoderKL", 0.95, kl_vae),
-    Workload("VQ-VAE, training, 64 images 32x32", "diffusers VQModel", 0.95, vq_vae),
+    Workload(
+        "KL-VAE, training, 64 images 32x32", "diffusers AutoencoderKL", 0.95, kl_vae, training=True
+    ),
+    Workload("VQ-VAE, training, 64 images 32x32", "diffusers VQModel", 0.95, vq_vae, training=True),
     Workload(
         "flow sampler arithmetic, 25 steps",
         "diffusers FlowMatchEulerDiscreteScheduler",
@@ -262,13 +277,18 @@ WORKLOADS = [
     ),
     Workload("Haar 2-D, 3 levels there and back, 64 images 64x64", "ptwt", 2.7, haar),
     Workload(
-        "diffusion transformer, training, 64 latents", "diffusers DiTTransformer2DModel", 0.95, dit
+        "diffusion transformer, training, 64 latents",
+        "diffusers DiTTransformer2DModel",
+        0.95,
+        dit,
+        training=True,
     ),
     Workload(
         "masked transformer, training, 64 grids",
         "x-transformers NonAutoregressiveWrapper",
         0.95,
         masked_train,
+        training=True,
     ),
     Workload(
         "masked transformer, 8-step sample, 16 grids",
@@ -282,5 +302,12 @@ WORKLOADS = [
         1.3,
         sae_step,
     ),
+    Workload(
+        "TopK SAE, optimiser step, beside a dense decoder",
+        "plain DenseTopK (benchmarks/vision.py)",
+        1.3,
+        sae_dense,
+    ),
     *NETWORKS,
+    *VISION,
 ]

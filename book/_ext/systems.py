@@ -1,10 +1,11 @@
-"""Directives `systems` (a table of systems) and `block-matrix` (which system uses which block).
+"""Directives `systems` (a table of systems), `prerequisites` (which chapter needs which) and
+`block-matrix` (which system uses which block).
 
     ```{systems}
     :part: latents
     ```
 
-Both follow the registry and the library's own imports, so they cannot fall behind the code.
+All follow the registry and the library's own imports, so they cannot fall behind the code.
 """
 
 from docutils import nodes
@@ -12,7 +13,7 @@ from docutils.parsers.rst import directives
 from sphinx.util.docutils import SphinxDirective
 from tables import table
 
-from gentok.book import closure, modules, registry
+from gentok.book import closure, modules, pages, registry
 
 
 class Directive(SphinxDirective):
@@ -56,6 +57,20 @@ class Systems(Directive):
         return [table(["system", "paper", "what it does", *part, "state"], rows)]
 
 
+class Prerequisites(Directive):
+    """One row a system: its part, its chapter, and which chapters to read first for what."""
+
+    def run(self):
+        rows = []
+        for system in self.chosen():
+            cells = []
+            for slug, why in registry.prerequisites(system.slug).items():
+                gap = [nodes.Text("; ")] if cells else []
+                cells += [*gap, *self.chapter(registry.get(slug)), nodes.Text(f" ({why})")]
+            rows.append([system.part, self.chapter(system), cells or "none", system.state])
+        return [table(["part", "chapter", "read first (for what)", "state"], rows)]
+
+
 class BlockMatrix(Directive):
     """One row a written system, one column a module of nn/ and process/ that any of them uses."""
 
@@ -81,7 +96,14 @@ class BlockMatrix(Directive):
         return {each.module for each in found.texts if each.module.startswith(floors)}
 
 
+def count(app, config):
+    """Prose takes the counts of chapters as ``{{ complete }}``, ``{{ planned }}`` and so on."""
+    config.myst_substitutions = {**config.myst_substitutions, **pages.counts()}
+
+
 def setup(app):
+    app.connect("config-inited", count)
+    app.add_directive("prerequisites", Prerequisites)
     app.add_directive("systems", Systems)
     app.add_directive("block-matrix", BlockMatrix)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -13,10 +13,10 @@ from PIL import Image
 
 ROOT = Path(__file__).resolve().parents[2]
 PANELS = [
+    ("tokens/enat", "Six rows of ten generated pictures, one class a column"),
+    ("tokens/enat", "Three rows of eight pictures over the decoding steps"),
+    ("latents/fa_vae", "Six rows of ten generated pictures, one class a column"),
     ("latents/fa_vae", "Rows: original, pixel VAE, FA-VAE; columns: image and its four Haar bands"),
-    ("tokens/enat", "Five rows of pictures, one class each, over eight decoding steps"),
-    ("interpret/vsae", "t-SNE map of the living features of the vSAE"),
-    ("interpret/vsae", "Interval plot of the share of living features"),
 ]
 WIDTH, GAP, PAPER = 1200, 24, "#ffffff"
 

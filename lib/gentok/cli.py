@@ -80,9 +80,15 @@ def info(slug: Slug, preset: Preset = "tiny", as_json: Json = False) -> None:
 )
 def train(
     slug: Slug,
-    preset: Preset = "tiny",
+    preset: Annotated[
+        str | None,
+        typer.Option(
+            help="A size; `gentok info SLUG` lists them.",
+            show_default="tiny; in the profile long that of the book's weights",
+        ),
+    ] = None,
     profile: Annotated[
-        str, typer.Option(help="smoke, cpu, study or gpu; GENTOK_PROFILE wins.")
+        str, typer.Option(help="smoke, cpu, study, long or gpu; GENTOK_PROFILE wins.")
     ] = "cpu",
     out: Annotated[
         Path | None,
@@ -98,13 +104,14 @@ def train(
     Ctrl-C ends the step, saves and exits with code 130. A run that was stopped or killed goes on
     with --resume, to the same result bit for bit.
     """
-    config = _preset(slug, preset)
     chosen = _profile(profile)
+    recipe = registry.recipe(slug)
+    preset = preset or _default_preset(recipe, chosen.name)
+    _preset(slug, preset)
     out = out or Path("runs") / f"{slug}-{preset}-{chosen.name}.safetensors"
     _check_out(out, resume, chosen.name)
-    recipe = registry.recipe(slug)
     try:
-        recipe.train(config, chosen, out=out, resume=resume, seed=seed)
+        recipe.train(preset, chosen, out=out, resume=resume, seed=seed)
     except KeyboardInterrupt:
         options = {"preset": preset, "profile": chosen.name, "out": str(out), "seed": str(seed)}
         words = [slug, *(word for k, v in options.items() for word in (f"--{k}", v)), "--resume"]
@@ -229,6 +236,12 @@ def _profile(name: str) -> Any:
         hint = registry.nearest(name, list(profiles.SEEDS))
         raise ValueError(f"unknown profile {name!r}{hint}; accepted: {', '.join(profiles.SEEDS)}")
     return profiles.profile(name)
+
+
+def _default_preset(recipe: Any, profile: str) -> str:
+    """``tiny``; the profile long trains what the book keeps weights of."""
+    weights = getattr(recipe, "WEIGHTS", None)
+    return weights.preset if profile == "long" and weights else "tiny"
 
 
 def _preset(slug: str, preset: str) -> Any:

@@ -649,7 +649,7 @@ def train_generator(config, z, seed, steps=GEN_STEPS, progress=False):
     """Flow matching on latents that were encoded once."""
     torch.manual_seed(seed)
     network = rae_dit.build(config).to(level.device)
-    network.observe(z.to(level.device), momentum=1.0)
+    network.set_statistics(z.to(level.device))
     return fit(
         network,
         batches({"latent": z, "label": train_set.labels}, BATCH, seed),
@@ -695,7 +695,7 @@ def draw(network, tokenizer, n, seed, **options):
     """Samples as images, classes in turn."""
     torch.manual_seed(seed)
     latent = network.sample(
-        n, torch.arange(n) % CLASSES, points=POINTS, **options
+        n, torch.arange(n) % CLASSES, num_steps=POINTS - 1, **options
     )
     parts = [tokenizer.decode(part) for part in latent.split(128)]
     return torch.cat(parts).clamp(-1, 1).cpu()
@@ -706,7 +706,7 @@ samples = {
     "reconstructed": decode_noisy(tokenizer, show, 0.0),
     "sampled": draw(drawing.ema, tokenizer, 8, 0),
     "AutoGuidance": draw(
-        drawing.ema, tokenizer, 8, 0, guidance=1.42, weak=guide
+        drawing.ema, tokenizer, 8, 0, guidance_scale=1.42, weak=guide
     ),
 }
 plot.compare_rows(samples, "Samples, one photograph a column", count=8);
@@ -731,13 +731,13 @@ def guesses(network, tokenizer, n, stops):
     """The model's guess of the final image at some steps of the grid."""
     torch.manual_seed(1)
     label = (torch.arange(n) % CLASSES).to(level.device)
-    grid = network.sampling_grid(POINTS).to(level.device)
+    grid = network.sampling_grid(POINTS - 1).to(level.device)
     x = torch.randn(n, *network.config.latent_shape).to(level.device)
     seen = {}
     for i in range(len(grid) - 1):
         v = network(x, grid[i].expand(n), label)
         if i in stops:
-            end = network.restore(x + (1 - grid[i]) * v)
+            end = network.denormalize(x + (1 - grid[i]) * v)
             picture = tokenizer.decode(end).clamp(-1, 1).cpu()
             seen[f"t = {float(grid[i]):.2f}"] = picture
         x = x + (grid[i + 1] - grid[i]) * v
@@ -795,7 +795,8 @@ def held_out(network, latents, labels):
 def score(network, tokenizer, latents, seed):
     """Draw, decode, and compare with the test patches."""
     torch.manual_seed(seed)
-    z = network.sample(DRAWN, torch.arange(DRAWN) % CLASSES, points=POINTS)
+    label = torch.arange(DRAWN) % CLASSES
+    z = network.sample(DRAWN, label, num_steps=POINTS - 1)
     x = tokenizer.decode(z).clamp(-1, 1).cpu()
     flat = [part.mean((2, 3)).cpu() for part in (z, latents)]
     return z, {

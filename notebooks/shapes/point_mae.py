@@ -61,7 +61,7 @@ from gentok.data.clouds import (
     OBJECT_NAMES,
     PARTS_OF,
     cloud_batches,
-    normalise,
+    normalize,
     object_clouds,
     solid_clouds,
 )
@@ -967,7 +967,7 @@ cloud_grid(
 # %% mystnb={"image": {"alt": "If meshes are at hand: visible patches, reconstruction and truth of a few real meshes such as a teapot or a rabbit"}}
 if available().get("meshes"):
     found = {
-        name: normalise(sample_mesh(mesh.vertices, mesh.faces, P)[0])
+        name: normalize(sample_mesh(mesh.vertices, mesh.faces, P)[0])
         for name, mesh in sorted(meshes().items())[:6]
     }
     real = torch.stack(list(found.values()))

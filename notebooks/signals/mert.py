@@ -65,7 +65,7 @@ from gentok.signals import mert
 from gentok.signals.mert import codec
 from gentok.signals.mert.masking import mix_in_batch, span_mask
 from gentok.signals.mert.probing import probe_layers
-from gentok.signals.mert.recipe import codes_of, compose, train_codec
+from gentok.signals.mert.recipe import codes_of, compose, plan, train_codec
 from gentok.signals.mert.wave_encoder import relaxed_attention
 from gentok.training import profiles
 from gentok.training.loop import fit
@@ -440,16 +440,13 @@ STEPS = level.pick(smoke=4, cpu=600, gpu=20_000)
 def train_student(seed=0, codes=train_codes, progress=False, **changes):
     torch.manual_seed(seed)
     model = mert.build(replace(config, **changes)).to(level.device)
+    how = plan("tiny", level).student  # as `gentok train mert` does
+    how = replace(how, steps=STEPS, warmup=round(0.08 * STEPS))
+    data = {"wave": train_wave, "codes": codes}
     return fit(
         model,
-        batches({"wave": train_wave, "codes": codes}, 8, seed=seed),
-        steps=STEPS,
-        lr=1e-3,
-        betas=(0.9, 0.98),
-        weight_decay=0.01,
-        warmup=round(0.08 * STEPS),
-        schedule="linear",
-        clip=10.0,
+        batches(data, how.batch_size, seed=seed),
+        **how.fit_arguments(),
         seed=seed,
         log_every=level.pick(smoke=1, cpu=5),
         progress=progress,

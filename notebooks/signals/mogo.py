@@ -196,7 +196,7 @@ scale = feature_scale(train)
 
 def fit_tokenizer(seed=0, steps=SHORT, progress=False, **changes):
     torch.manual_seed(seed)
-    model = motion_rvq.build(replace(size, **changes)).normalise_by(*scale)
+    model = motion_rvq.build(replace(size, **changes)).normalize_by(*scale)
     return fit(
         model.to(level.device),
         window_batches(list(train), level.pick(smoke=4, cpu=16), seed, 32),

@@ -81,6 +81,7 @@ from gentok.tokens.axial.layers import (
     shift,
 )
 from gentok.tokens.axial.reach import prefix, sensitivity
+from gentok.tokens.axial.recipe import plan
 from gentok.training import profiles
 from gentok.training.loop import fit
 
@@ -461,16 +462,13 @@ print(f"sum over all 256 pictures: {float(p.sum()):.10f}")
 # %%
 def train(config, steps, seed=0, progress=False):
     """Train on coloured digits; the averaged network and the history."""
+    how = plan("tiny", level).model  # as `gentok train axial` does
+    how = replace(how, steps=steps, warmup=min(100, steps // 2))
     torch.manual_seed(seed)
     fitted = fit(
         axial.build(config).to(level.device),
         batches({"pixels": train_pixels}, level.pick(smoke=4, cpu=32), seed),
-        steps=steps,
-        lr=3e-3,
-        warmup=min(100, steps // 2),
-        schedule="cosine",
-        clip=1.0,
-        ema=0.99,
+        **how.fit_arguments(),
         seed=seed,
         log_every=1,
         progress=progress,

@@ -82,6 +82,7 @@ from gentok.video.step_video.dpo import (
     rank_pairs,
     reflow_pairs,
 )
+from gentok.video.step_video.recipe import plan
 from gentok.video.step_video.text_encoders import WordTables
 from gentok.video.step_video.vae_game import VideoVAEGame
 from gentok.video.step_video.vae_layers import Patchify
@@ -290,15 +291,13 @@ game = VideoVAEGame(
     video_vae.build(replace(tiny, gan_start=int(0.75 * VAE_STEPS))),
     load_classifier("world"),
 )
+how = plan("tiny", level).tokenizer  # as `gentok train step_video` does
 fitted = fit(
     game.to(level.device),
     video_batches(clips.video, BATCH, seed=0, pictures=6 * BATCH),
-    steps=VAE_STEPS,
-    lr=3e-3,
-    betas=(0.9, 0.99),
-    warmup=min(10, VAE_STEPS - 1),
-    schedule="cosine",
-    clip=1.0,
+    **replace(
+        how, steps=VAE_STEPS, warmup=min(10, VAE_STEPS - 1)
+    ).fit_arguments(),
     log_every=level.pick(smoke=1, cpu=2),
 )
 vae = game.tokenizer.cpu().eval()
@@ -672,7 +671,9 @@ ask = [
 torch.manual_seed(1)
 with torch.no_grad():
     drawn = vae.decode(
-        generator.sample(encoder(ask), encoder([""] * 6), guidance=3.0)
+        generator.sample(
+            6, encoder(ask), encoder([""] * 6), guidance_scale=3.0
+        )
     )
 show_video(
     drawn,
@@ -761,7 +762,7 @@ blob_size = replace(
     height=1,
     width=1,
     shift=1.0,
-    guidance=1.0,
+    guidance_scale=1.0,
 )
 BLOBS = level.pick(smoke=64, cpu=2048)
 blob_latents, blob_captions, shaky = blobs.blob_paths(BLOBS, seed=0)
@@ -809,7 +810,7 @@ def blob_model(seed):
 
 def blob_draw(model, text, seed, num_steps=10, **settings):
     torch.manual_seed(seed)
-    return model.sample(text, num_steps=num_steps, **settings)
+    return model.sample(len(text), text, num_steps=num_steps, **settings)
 
 
 # %% [markdown]
@@ -1068,8 +1069,12 @@ def path_errors(model, shift=1.0, steps=8, seed=0):
     torch.manual_seed(seed)
     noise = torch.randn(len(text), *blob_size.latent_shape)
     fine = level.pick(smoke=6, cpu=100)
-    exact = model.normalize(model.sample(text, num_steps=fine, noise=noise))
-    few = model.sample(text, num_steps=steps, shift=shift, noise=noise)
+    exact = model.normalize(
+        model.sample(len(text), text, num_steps=fine, noise=noise)
+    )
+    few = model.sample(
+        len(text), text, num_steps=steps, shift=shift, noise=noise
+    )
     distance = (model.normalize(few) - exact).square().mean().sqrt()
     straight, bend = velocity(exact, noise), 0.0
     field, x = model.guided(text, None, 1.0), noise

@@ -17,11 +17,12 @@ SMOKE = Profile("smoke", (0,), "cpu")
 SMALL = replace(PRESETS["tiny"], widths=(8, 8, 16), heads=(1, 1, 2), depths=(1, 1, 1))
 
 
-def test_train_resume_and_sample(tmp_path):
+def test_train_resume_and_sample(tmp_path, monkeypatch):
+    monkeypatch.setitem(PRESETS, "tiny", SMALL)
     out = tmp_path / "cvt.safetensors"
-    network = recipe.train(SMALL, SMOKE, out=out, resume=False, seed=0)
+    network = recipe.train("tiny", SMOKE, out=out, resume=False, seed=0)
     assert isinstance(network, CvT) and not network.training
-    again = recipe.train(SMALL, SMOKE, out=out, resume=True, seed=0)
+    again = recipe.train("tiny", SMOKE, out=out, resume=True, seed=0)
     for name, value in network.state_dict().items():
         torch.testing.assert_close(again.state_dict()[name], value, rtol=0, atol=0)
     assert load_checkpoint(out)[1]["step"] == 4
@@ -49,7 +50,7 @@ def test_decay_is_of_matrices_and_nothing_else():
 def test_published_presets_ask_for_their_images(monkeypatch, tmp_path):
     monkeypatch.setenv("GENTOK_DATA", str(tmp_path))
     with pytest.raises(FileNotFoundError, match="images of 224 pixels not found"):
-        recipe.train(PRESETS["cvt-13"], SMOKE, out=None, resume=False, seed=0)
+        recipe.train("cvt-13", SMOKE, out=None, resume=False, seed=0)
 
 
 def test_folder_of_images(monkeypatch, tmp_path):
@@ -67,10 +68,12 @@ def test_folder_of_images(monkeypatch, tmp_path):
     assert not torch.equal(batch["label"], draw(4)["label"])
     monkeypatch.setenv("GENTOK_DATA", str(tmp_path))
     config = replace(SMALL, image_size=128, num_classes=2)
+    monkeypatch.setitem(PRESETS, "cvt-13", config)
     with pytest.raises(ValueError, match="num_classes: the data have 3, got 2"):
-        recipe.train(config, SMOKE, out=None, resume=False, seed=0)
+        recipe.train("cvt-13", SMOKE, out=None, resume=False, seed=0)
     out = tmp_path / "large.safetensors"
-    recipe.train(replace(config, num_classes=3), SMOKE, out=out, resume=False, seed=0)
+    monkeypatch.setitem(PRESETS, "cvt-13", replace(config, num_classes=3))
+    recipe.train("cvt-13", SMOKE, out=out, resume=False, seed=0)
     recipe.sample(out, tmp_path / "large.png", n=2, seed=0)
     assert (tmp_path / "large.png").is_file()
 

@@ -161,13 +161,13 @@ def test_statistics_round_trip_and_scale_of_samples():
     model = build(TINY)
     z = torch.randn(64, 4, 4, 4) * torch.tensor([1.0, 2.0, 5.0, 0.1])[:, None, None] + 3
     model.set_statistics(z)
-    flat = model.normalise(z).transpose(0, 1).flatten(1)
+    flat = model.normalize(z).transpose(0, 1).flatten(1)
     torch.testing.assert_close(flat.mean(1), torch.zeros(4), atol=1e-4, rtol=0)
     torch.testing.assert_close(flat.std(1), torch.ones(4), atol=1e-4, rtol=0)
-    torch.testing.assert_close(model.denormalise(model.normalise(z)), z, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(model.denormalize(model.normalize(z)), z, rtol=1e-5, atol=1e-5)
     # Untrained, the velocity is 0: samples are noise with the latents' own mean and spread.
     torch.manual_seed(0)
-    samples = model.sample(400, steps=2).transpose(0, 1).flatten(1)
+    samples = model.sample(400, num_steps=2).transpose(0, 1).flatten(1)
     torch.testing.assert_close(samples.mean(1), model.latent_mean, atol=0.3, rtol=0)
     torch.testing.assert_close(samples.std(1), model.latent_std, rtol=0.05, atol=0)
 
@@ -184,11 +184,36 @@ def test_guidance_extrapolates_after_its_start_only(monkeypatch):
     torch.manual_seed(0)
     noise = torch.randn(2, 4, 4, 4)
     torch.manual_seed(0)
-    z = model.sample(2, label, steps=4, guidance=2.0, guidance_start=0.5, shift=1.0)
+    z = model.sample(2, label, num_steps=4, guidance_scale=2.0, guidance_start=0.5, shift=1.0)
     assert seen == [(2, 0.0), (2, 0.25), (4, 0.5), (4, 0.75)]
     # Half the way at v = c, half at v = 3 + 2 (c - 3), the null class being number 3.
     expected = noise + 0.5 * label.view(-1, 1, 1, 1) + 0.5 * (2 * label.view(-1, 1, 1, 1) - 3)
     torch.testing.assert_close(z, expected)
+
+
+def test_published_guidance_acts_on_three_channels(monkeypatch):
+    """The public code's forward_with_cfg, on the published number of steps."""
+    assert PRESETS["xl/1"].guided_channels == 3 and PRESETS["xl/1-rae"].guided_channels is None
+    model, times = awake(replace(TINY, guided_channels=3)), []
+    label = torch.tensor([0, 2])
+
+    def fake(x, t, label):  # the class number in every channel; the null class is 3
+        times.append(float(t[0]))
+        return label.view(-1, 1, 1, 1).float().expand(x.shape)
+
+    monkeypatch.setattr(model, "forward", fake)
+    torch.manual_seed(0)
+    noise = torch.randn(2, 4, 4, 4)
+    torch.manual_seed(0)
+    z = model.sample(2, label, guidance_scale=10.0, guidance_start=0.0)
+    c = label.view(-1, 1, 1, 1).float()
+    guided, plain = noise[:, :3] + 3 + 10 * (c - 3), noise[:, 3:] + c
+    torch.testing.assert_close(z, torch.cat([guided, plain], 1), rtol=1e-4, atol=1e-4)
+    # 250 points from 0 to 1, bent by 0.3, and a step from each to the next.
+    grid = torch.linspace(0, 1, 250)
+    grid = 0.3 * grid / (1 - 0.7 * grid)
+    assert len(times) == 249
+    torch.testing.assert_close(torch.tensor(times), grid[:-1], rtol=1e-5, atol=1e-6)
 
 
 def test_scale_one_is_the_conditional_model_and_sampling_is_reproducible():
@@ -196,7 +221,7 @@ def test_scale_one_is_the_conditional_model_and_sampling_is_reproducible():
     draws = []
     for start in (0.0, 2.0):
         torch.manual_seed(3)
-        draws.append(model.sample(2, 1, steps=3, guidance=1.0, guidance_start=start))
+        draws.append(model.sample(2, 1, num_steps=3, guidance_scale=1.0, guidance_start=start))
     assert torch.equal(*draws)
     assert not model.training
 
@@ -213,7 +238,7 @@ def test_it_learns_two_constant_latents():
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-    samples = model.sample(20, torch.arange(20) % 2, steps=20)
+    samples = model.sample(20, torch.arange(20) % 2, num_steps=20)
     assert (samples - data[torch.arange(20) % 2]).abs().mean() < 0.15
 
 
@@ -230,6 +255,8 @@ def test_bad_input():
         model.sample(3, label)
     with pytest.raises(ValueError, match="patch_size must divide input_size, got 3 and 16"):
         replace(PRESETS["xl/1"], patch_size=3)
+    with pytest.raises(ValueError, match=r"guided_channels must lie in \[1, 4\], got 5"):
+        replace(TINY, guided_channels=5)
     with pytest.raises(ValueError, match="unknown time_features 'ramp'"):
         replace(TINY, time_features="ramp")
 

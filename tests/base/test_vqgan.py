@@ -29,7 +29,7 @@ def images():
 
 def game_of(start: int = 0, features: bool = False) -> vqgan.AdversarialVQGAN:
     torch.manual_seed(0)
-    tokenizer = vqgan.build(replace(TINY, adversarial_start=start))
+    tokenizer = vqgan.build(replace(TINY, gan_start=start))
     return vqgan.AdversarialVQGAN(tokenizer, SmallClassifier() if features else None).train()
 
 
@@ -124,7 +124,7 @@ def test_each_turn_moves_one_player_only(images):
     assert all(p.requires_grad for p in game.discriminator.parameters())
     assert {"generator", "adaptive_weight"} <= set(parts)
     game.zero_grad()
-    game.judge({"image": images}, step=0)[0].backward()
+    game.discriminator_loss({"image": images}, step=0)[0].backward()
     assert all(p.grad is None or not p.grad.any() for p in game.tokenizer.parameters())
     assert any(p.grad.any() for p in game.discriminator.parameters())
 
@@ -138,16 +138,14 @@ def test_adaptive_weight_balances_the_gradients_at_the_last_layer(images):
     adv = torch.autograd.grad(fooling, last)[0].norm()
     game = game_of()  # the same weights, and a codebook that has not moved yet
     weight = game.loss({"image": images}, step=0)[1]["adaptive_weight"]
-    torch.testing.assert_close(
-        weight, TINY.adversarial_weight * rec / (adv + 1e-4), rtol=1e-3, atol=0
-    )
+    torch.testing.assert_close(weight, TINY.gan_weight * rec / (adv + 1e-4), rtol=1e-3, atol=0)
 
 
 def test_the_adversary_waits_for_its_start(images):
     game = game_of(start=5)
     total, parts = game.loss({"image": images}, step=4)
     assert "generator" not in parts
-    idle, _ = game.judge({"image": images}, step=4)
+    idle, _ = game.discriminator_loss({"image": images}, step=4)
     idle.backward()
     assert idle.item() == 0.0
     assert all(not p.grad.any() for p in game.discriminator.parameters())

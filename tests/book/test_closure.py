@@ -245,7 +245,9 @@ def test_every_file_of_the_package_is_declared_by_what_reads_it():
         module = modules.package().find(name.removesuffix(".__init__"))
         for pattern in module.reads.values():
             declared.update(closure._matching(path.parent, pattern.replace("{0}", "*")))
-    assert data - declared == {folder / "book" / "systems.json"}
+    assert data - declared == {
+        folder / "book" / name for name in ("prerequisites.json", "systems.json")
+    }
 
 
 def written(source):

@@ -246,6 +246,7 @@ def test_student_refuses_an_open_solution(book):
         (["stale"], 1, "no outputs yet"),
         (["pairs"], 1, "demo"),
         (["student"], 0, "_build/student"),
+        (["slides"], 0, "no cell is tagged slide yet"),
     ],
 )
 def test_exit_codes(book, capsys, arguments, code, message):

@@ -59,7 +59,7 @@ def test_it_was_run_whole_and_in_order(path):
 def test_checked_cells_have_something_to_check(path):
     """Nbval passes a checked cell that has no stored output, so this asks for one."""
     checked = [cell for cell in code_cells(pairs.read_pair(path)) if is_checked(cell)]
-    assert checked, "no cell is compared: mark some # NBVAL_CHECK_OUTPUT"
+    assert checked, "no cell is compared: tag some nbval-check-output"
     assert [cell.source for cell in checked if not cell.outputs] == []
     loud = [c.source for c in checked if any(o.get("name") == "stderr" for o in c.outputs)]
     assert loud == [], "a warning in a checked cell is compared too"

@@ -78,3 +78,18 @@ def test_unknown_and_planned_systems():
     planned = next(system for system in registry.systems() if system.module is None)
     with pytest.raises(ValueError, match="is planned and has no code yet; ready: fa_vae"):
         registry.load(planned.slug)
+
+
+def test_prerequisites_lead_from_written_chapters_to_the_rest():
+    """All have an entry, none waits for itself, and no finished one for a planned one."""
+    states = {system.slug: system.state for system in registry.systems()}
+
+    def before(slug, seen=()):
+        assert slug not in seen, f"{slug} waits for itself"
+        for earlier in registry.prerequisites(slug):
+            before(earlier, (*seen, slug))
+
+    for slug, state in states.items():
+        before(slug)
+        planned = [s for s in registry.prerequisites(slug) if states[s] == "planned"]
+        assert state == "planned" or planned == [], f"{slug} is finished and asks for {planned}"

@@ -1,10 +1,12 @@
 """The rendered site: built without warnings, complete without a network, readable by everybody."""
 
+import json
 import os
 import re
 import shutil
 import subprocess
 import sys
+from html import unescape
 from html.parser import HTMLParser
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
@@ -20,6 +22,7 @@ CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 REMOTE = re.compile(r"^(https?:)?//", re.I)
 # What a browser loads by itself, as opposed to a link that a reader may follow.
 LOADS = {"src", "srcset", "poster", "data"}
+PRIMER = "book/primers/vector_quantisation"
 pytestmark = [pytest.mark.book, pytest.mark.slow]
 every_page = pytest.mark.parametrize("page", TOC)
 
@@ -151,3 +154,69 @@ def test_page_in_a_browser(site, page, tmp_path):
     assert 'fill="red"' not in html, "a formula uses an undefined macro"
     complaints = [x for x in log.splitlines() if "CONSOLE" in x and re.search("Uncaught|Error", x)]
     assert complaints == []
+
+
+# A page is opened in a frame of the width that is asked for, and looked at from outside the frame.
+LOOK = """<!doctype html><title>waiting</title>
+<iframe src="PAGE" width="WIDTH" height="900"></iframe>
+<script>
+const frame = document.querySelector("iframe");
+const luminance = (rgb) => rgb.map((v) => v / 255)
+  .map((v) => v <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4)
+  .reduce((sum, v, i) => sum + v * [0.2126, 0.7152, 0.0722][i], 0);
+const numbers = (colour) => colour.match(/[0-9.]+/g).map(Number);
+function contrast(page, node) {
+  const ink = luminance(numbers(page.getComputedStyle(node).color).slice(0, 3));
+  let paper = [255, 255, 255];
+  for (let up = node; up; up = up.parentElement) {
+    const colour = numbers(page.getComputedStyle(up).backgroundColor);
+    if (colour.length === 3 || colour[3] > 0) { paper = colour.slice(0, 3); break; }
+  }
+  const [low, high] = [ink, luminance(paper)].sort((a, b) => a - b);
+  return (high + 0.05) / (low + 0.05);
+}
+frame.addEventListener("load", () => setTimeout(() => {
+  const page = frame.contentWindow, root = page.document.documentElement;
+  const all = (query) => [...page.document.querySelectorAll(query)];
+  const wider = (node) => node.scrollWidth > node.clientWidth + 1;
+  const seen = { page: root.scrollWidth, tables: all("table.gentok-rows").length };
+  seen.wide_tables = all("table.gentok-rows")
+    .filter((node) => node.getBoundingClientRect().right > WIDTH)
+    .map((node) => node.textContent.slice(0, 60));
+  seen.wide_code = all("div.cell_input pre, .gentok-code pre").filter(wider)
+    .map((node) => node.textContent.slice(0, 60));
+  root.dataset.theme = "dark";
+  seen.faint = all("figcaption, figcaption *, caption, .gentok-rows *, .gentok-code p *")
+    .filter((node) => contrast(page, node) < 4.5)
+    .map((node) => `${contrast(page, node).toFixed(2)} ${node.textContent.trim().slice(0, 60)}`);
+  document.title = JSON.stringify(seen);
+}, 1500));
+</script>"""
+
+
+def look(page: str, width: int, profile: Path) -> dict:
+    """What a reader with a window of this width meets on a page: see `LOOK`."""
+    path = SITE / f"{page}.html"
+    outside = path.with_name(f".{path.stem}.{width}.html")
+    outside.write_text(LOOK.replace("PAGE", path.name).replace("WIDTH", str(width)), "utf-8")
+    options = [*BROWSER_OPTIONS, "--allow-file-access-from-files", "--window-size=1500,1000"]
+    line = [CHROMIUM, *options, f"--user-data-dir={profile}", outside.resolve().as_uri()]
+    try:
+        run = subprocess.run(line, capture_output=True, text=True, timeout=120)
+    finally:
+        outside.unlink()
+    title = re.search("<title>(.*?)</title>", run.stdout, re.S)
+    assert title and title[1].startswith("{"), run.stderr
+    return json.loads(unescape(title[1]))
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed")
+@pytest.mark.parametrize("width", [1366, 390])
+@pytest.mark.parametrize("page", ["notebooks/tokens/enat", "book/teaching", "book/ledger", PRIMER])
+def test_nothing_scrolls_sideways_and_captions_are_legible(site, page, width, tmp_path):
+    seen = look(page, width, tmp_path / "profile")
+    assert seen["page"] <= width, "the page is wider than the window"
+    assert seen["wide_tables"] == []
+    assert seen["faint"] == [], "captions need a contrast of 4.5 in the dark theme"
+    if width == 1366:
+        assert seen["wide_code"] == [], "code is cut at the usual width of a laptop"

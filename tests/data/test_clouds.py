@@ -10,7 +10,7 @@ from gentok.data.clouds import (
     PARTS_OF,
     cloud_batches,
     cloud_files,
-    normalise,
+    normalize,
     object_clouds,
     read_cloud,
     scale_and_shift,
@@ -95,7 +95,7 @@ def test_files_are_read_and_refused(tmp_path, monkeypatch):
     files, labels, names = cloud_files(50)
     assert names == ("car", "plane") and labels.tolist() == [0, 1]
     cloud = read_cloud(files[0], 50)
-    torch.testing.assert_close(cloud, normalise(cloud))
+    torch.testing.assert_close(cloud, normalize(cloud))
     with pytest.raises(ValueError, match="51 or more"):
         read_cloud(files[0], 51)
     (tmp_path / "clouds" / "car" / "b.npy").write_bytes(b"no array")

@@ -8,12 +8,15 @@ import torch
 from gentok.data import (
     SHAPES,
     captions,
+    centred_shapes,
     plain_scenes,
     plain_shapes,
     render_images,
     sample_scenes,
     to_uint8,
 )
+from gentok.data.plain_shapes import EASIEST
+from gentok.measure import load_classifier
 
 
 @pytest.mark.parametrize("max_objects", [1, 3])
@@ -53,3 +56,12 @@ def test_two_objects_are_labelled_by_the_first():
 def test_bad_arguments_are_named(arguments):
     with pytest.raises(ValueError, match="got"):
         plain_shapes(**arguments)
+
+
+def test_centred_shapes_are_five_outlines_of_one_size():
+    """The judge, trained on other pictures, names them; they differ in colour and floor only."""
+    judge, images = load_classifier("world"), centred_shapes(200, seed=3)
+    assert images.class_names == EASIEST and images.labels.unique().tolist() == [0, 1, 2, 3, 4]
+    names = [SHAPES[int(k)] for k in judge(images.floats()).argmax(1)]
+    right = [name == EASIEST[int(k)] for name, k in zip(names, images.labels, strict=True)]
+    assert sum(right) >= 195

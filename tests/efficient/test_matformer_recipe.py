@@ -16,12 +16,13 @@ SMOKE = Profile("smoke", (0,), "cpu")
 GPU = Profile("gpu", (0,), "cpu")
 
 
-def test_train_resume_and_write(tmp_path, capsys):
+def test_train_resume_and_write(tmp_path, monkeypatch, capsys):
     out = tmp_path / "lm.safetensors"
-    config = replace(PRESETS["tiny"], dim=32, hidden=64, context=32)
-    network = recipe.train(config, SMOKE, out=out, resume=False, seed=0)
+    small = replace(PRESETS["tiny"], dim=32, hidden=64, context=32)
+    monkeypatch.setitem(PRESETS, "tiny", small)
+    network = recipe.train("tiny", SMOKE, out=out, resume=False, seed=0)
     assert isinstance(network, MatLM) and not network.training
-    again = recipe.train(config, SMOKE, out=out, resume=True, seed=0)
+    again = recipe.train("tiny", SMOKE, out=out, resume=True, seed=0)
     for name, value in network.state_dict().items():
         torch.testing.assert_close(again.state_dict()[name], value, rtol=0, atol=0)
     assert load_checkpoint(out)[1]["step"] == 4
@@ -34,10 +35,12 @@ def test_train_resume_and_write(tmp_path, capsys):
     assert capsys.readouterr().out.count("tokens for each pass of XL") == 4
 
 
-def test_train_a_vit_and_draw_its_retrieval(tmp_path):
+def test_train_a_vit_and_draw_its_retrieval(tmp_path, monkeypatch):
     out = tmp_path / "vit.safetensors"
-    config = replace(PRESETS["tiny-vit"], dim=16, hidden=32, depth=2)
-    network = recipe.train(config, SMOKE, out=out, resume=False, seed=0)
+    monkeypatch.setitem(
+        PRESETS, "tiny-vit", replace(PRESETS["tiny-vit"], dim=16, hidden=32, depth=2)
+    )
+    network = recipe.train("tiny-vit", SMOKE, out=out, resume=False, seed=0)
     assert isinstance(network, MatViT)
     recipe.sample(out, tmp_path / "a.png", n=5, seed=0)
     with Image.open(tmp_path / "a.png") as picture:
@@ -47,21 +50,21 @@ def test_train_a_vit_and_draw_its_retrieval(tmp_path):
 def test_published_presets_ask_for_their_data(monkeypatch, tmp_path):
     monkeypatch.setenv("GENTOK_DATA", str(tmp_path))
     with pytest.raises(FileNotFoundError, match="tokens of a vocabulary of 256,000"):
-        recipe.train(PRESETS["matlm-78m"], GPU, out=None, resume=False, seed=0)
+        recipe.train("matlm-78m", GPU, out=None, resume=False, seed=0)
     with pytest.raises(FileNotFoundError, match="images of 224 pixels"):
-        recipe.train(PRESETS["matvit-b16"], GPU, out=None, resume=False, seed=0)
+        recipe.train("matvit-b16", GPU, out=None, resume=False, seed=0)
 
 
 def test_token_files_are_read_and_checked(monkeypatch, tmp_path):
     monkeypatch.setenv("GENTOK_DATA", str(tmp_path))
     (tmp_path / "text").mkdir()
     config = replace(PRESETS["matlm-78m"], dim=16, depth=1, hidden=16, num_heads=2, context=8)
-    config = replace(config, vocab_size=50)
+    monkeypatch.setitem(PRESETS, "matlm-78m", replace(config, vocab_size=50))
     np.save(tmp_path / "text" / "tokens.npy", np.arange(400, dtype=np.uint32) % 50)
-    assert isinstance(recipe.train(config, SMOKE, out=None, resume=False, seed=0), MatLM)
+    assert isinstance(recipe.train("matlm-78m", SMOKE, out=None, resume=False, seed=0), MatLM)
     np.save(tmp_path / "text" / "tokens.npy", np.zeros(400))
     with pytest.raises(ValueError, match="one row of whole numbers"):
-        recipe.train(config, SMOKE, out=None, resume=False, seed=0)
+        recipe.train("matlm-78m", SMOKE, out=None, resume=False, seed=0)
 
 
 @pytest.mark.parametrize(
@@ -73,8 +76,9 @@ def test_token_files_are_read_and_checked(monkeypatch, tmp_path):
         ("matvit-b16", "joint", 187_671),
     ],
 )
-def test_published_training_lengths(preset, objective, steps):
-    assert recipe._steps(replace(PRESETS[preset], objective=objective)) == steps
+def test_published_training_lengths(monkeypatch, preset, objective, steps):
+    monkeypatch.setitem(PRESETS, preset, replace(PRESETS[preset], objective=objective))
+    assert recipe.plan(preset, GPU).model.steps == steps
 
 
 def test_sampling_without_a_checkpoint_says_so(tmp_path):

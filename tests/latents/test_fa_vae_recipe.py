@@ -6,7 +6,7 @@ from PIL import Image
 
 from gentok.base.lightning_dit import LightningDiT, LightningDiTConfig
 from gentok.latents.fa_vae import recipe
-from gentok.latents.fa_vae.model import PRESETS, FAVAEConfig, build
+from gentok.latents.fa_vae.model import FAVAEConfig, build
 from gentok.training.loop import load_model
 from gentok.training.profiles import profile
 
@@ -21,7 +21,7 @@ def smoke(monkeypatch):
 @pytest.mark.slow
 def test_trains_both_stages_and_draws(smoke, tmp_path):
     out = tmp_path / "run.safetensors"
-    model = recipe.train(PRESETS["tiny"], smoke, out=out, resume=False, seed=0)
+    model = recipe.train("tiny", smoke, out=out, resume=False, seed=0)
     again = load_model(out, FAVAEConfig, build)
     x = torch.rand(1, 3, 32, 32) * 2 - 1
     assert torch.equal(again.encode(x), model.encode(x))
@@ -39,6 +39,4 @@ def test_trains_both_stages_and_draws(smoke, tmp_path):
 def test_large_presets_say_what_they_need(smoke, tmp_path, monkeypatch):
     monkeypatch.setenv("GENTOK_DATA", str(tmp_path))
     with pytest.raises(FileNotFoundError, match=r"images of 256 pixels not found.*images/<class>"):
-        recipe.train(
-            PRESETS["f16d32-a"], smoke, out=tmp_path / "x.safetensors", resume=False, seed=0
-        )
+        recipe.train("f16d32-a", smoke, out=tmp_path / "x.safetensors", resume=False, seed=0)

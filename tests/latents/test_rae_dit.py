@@ -11,7 +11,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from gentok.base.lightning_dit import LightningBlock, LightningDiT
-from gentok.latents.rae.ddt import DDT, HeadBlock
+from gentok.latents.rae.ddt import DDT
 from gentok.latents.rae.dit import PRESETS, RAEDiT, build, example
 from gentok.measure import count_flops
 from gentok.nn.position import AxialRope2d
@@ -81,21 +81,19 @@ def test_head_depth_zero_is_the_plain_lightning_dit():
 # --- network --------------------------------------------------------------------------------------
 
 
-def test_head_block_is_the_lightning_block_where_all_tokens_say_the_same():
+def test_a_condition_a_token_is_one_a_sample_where_all_tokens_say_the_same():
     torch.manual_seed(0)
-    rope = AxialRope2d(3, 3, 8)
-    head, plain = HeadBlock(16, 2, rope), LightningBlock(16, 2, rope)
-    for parameter in head.parameters():
+    block = LightningBlock(16, 2, AxialRope2d(3, 3, 8))
+    for parameter in block.parameters():
         nn.init.normal_(parameter, std=0.3)
-    plain.load_state_dict(head.state_dict())
     x, c = torch.randn(2, 9, 16), torch.randn(2, 16)
-    torch.testing.assert_close(head(x, c[:, None].expand(-1, 9, -1)), plain(x, c))
+    torch.testing.assert_close(block(x, c[:, None].expand(-1, 9, -1)), block(x, c))
 
 
 def test_modulation_is_per_token():
     """Only token 4's condition changes: before attention mixes, only token 4 may change."""
     torch.manual_seed(0)
-    block = HeadBlock(16, 2, AxialRope2d(3, 3, 8))
+    block = LightningBlock(16, 2, AxialRope2d(3, 3, 8))
     for parameter in block.parameters():
         nn.init.normal_(parameter, std=0.3)
     nn.init.zeros_(block.attention.proj.weight)
@@ -115,7 +113,7 @@ def test_modulation_matches_diffusers_dit():
         16, 2, 8, attention_bias=True, norm_type="ada_norm_zero", num_embeds_ada_norm=3,
         norm_elementwise_affine=False, norm_eps=1e-6, activation_fn="gelu-approximate",
     ).eval()  # fmt: skip
-    block = HeadBlock(16, 2, rope=None)
+    block = LightningBlock(16, 2, rope=None)
     # The rest of a plain DiT block in place of LightningDiT's: LayerNorm and GELU.
     block.norm1 = block.norm2 = nn.LayerNorm(16, eps=1e-6, elementwise_affine=False)
     block.mlp = peer.ff
@@ -216,7 +214,7 @@ def test_sampling_grid_is_the_papers_reversed():
     config = PRESETS["dit-dh-xl"]
     with torch.device("meta"):
         model = build(replace(config, backbone=replace(config.backbone, depth=0)))
-    grid = model.sampling_grid(50)
+    grid = model.sampling_grid(49)
     paper = 1 - torch.linspace(0, 0.999, 50).double()
     alpha = config.alpha
     theirs = alpha * paper / (1 + (alpha - 1) * paper)
@@ -234,10 +232,10 @@ def test_statistics_are_of_each_channel_at_each_position():
     scale = torch.rand(8, 4, 4) * 3 + 0.1
     z = torch.randn(2000, 8, 4, 4) * scale + torch.randn(8, 4, 4)
     model.observe(z, momentum=1.0)
-    x = model.standardise(z)
+    x = model.normalize(z)
     torch.testing.assert_close(x.mean(0), torch.zeros(8, 4, 4), rtol=0, atol=1e-3)
     torch.testing.assert_close(x.std(0), torch.ones(8, 4, 4), rtol=0, atol=1e-2)
-    torch.testing.assert_close(model.restore(x), z, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(model.denormalize(x), z, rtol=1e-4, atol=1e-4)
 
 
 def test_running_statistics_move_by_a_tenth():
@@ -260,7 +258,7 @@ def test_loss_is_the_mean_squared_velocity_error():
     torch.manual_seed(5)
     total, parts = model.loss({"latent": z, "label": label})
     torch.manual_seed(5)
-    x = model.standardise(z)
+    x = model.normalize(z)
     noise = torch.randn_like(x)
     t = model.training_times(4)
     weight = t[:, None, None, None]
@@ -277,7 +275,7 @@ def test_exact_velocity_leads_to_the_data():
     model.forward = lambda x, t, label: (point - x) / (1 - t.view(-1, 1, 1, 1))
     torch.manual_seed(0)
     z = model.sample(3, 0)
-    left = 1 - float(model.sampling_grid(50)[-1])
+    left = 1 - float(model.sampling_grid(49)[-1])
     assert (z - point).abs().max() < 5 * left
 
 
@@ -288,11 +286,11 @@ def test_guidance_and_who_is_left_behind():
         return lambda x, t, label: torch.full_like(x, value) + label.view(-1, 1, 1, 1)
 
     good.forward, weak.forward = constant(2.0), constant(1.0)
-    end = float(good.sampling_grid(5)[-1])
+    end = float(good.sampling_grid(4)[-1])
 
     def walked(**options):
         torch.manual_seed(0)
-        z = good.sample(2, 0, points=5, **options)
+        z = good.sample(2, 0, num_steps=4, **options)
         torch.manual_seed(0)
         return (z - torch.randn(2, 8, 4, 4)) / end / math.sqrt(1 + 1e-5)
 
@@ -300,10 +298,10 @@ def test_guidance_and_who_is_left_behind():
         torch.testing.assert_close(walk, torch.full_like(walk, value), rtol=1e-3, atol=1e-3)
 
     close(walked(), 2.0)
-    close(walked(guidance=1.0, weak=weak), 2.0)  # scale 1 is off
-    close(walked(guidance=1.5, weak=weak), 1.0 + 1.5 * (2.0 - 1.0))
-    close(walked(guidance=1.5), 5.0 + 1.5 * (2.0 - 5.0))  # the null class of this model is 3
-    close(walked(guidance=1.5, weak=weak, interval=(0.9, 1.0)), 2.0)
+    close(walked(guidance_scale=1.0, weak=weak), 2.0)  # scale 1 is off
+    close(walked(guidance_scale=1.5, weak=weak), 1.0 + 1.5 * (2.0 - 1.0))
+    close(walked(guidance_scale=1.5), 5.0 + 1.5 * (2.0 - 5.0))  # the null class of this model is 3
+    close(walked(guidance_scale=1.5, weak=weak, interval=(0.9, 1.0)), 2.0)
 
 
 def test_sampling_repeats_and_restores_the_latents_scale():
@@ -311,11 +309,11 @@ def test_sampling_repeats_and_restores_the_latents_scale():
     draws = []
     for _ in range(2):
         torch.manual_seed(3)
-        draws.append(model.sample(2, 1, points=4, guidance=1.4, weak=awake(seed=4)))
+        draws.append(model.sample(2, 1, num_steps=3, guidance_scale=1.4, weak=awake(seed=4)))
     assert torch.equal(*draws) and not model.training
     still = build(SMALL)  # velocity 0: the noise stays noise
     still.observe(torch.randn(500, 8, 4, 4) * 7 + 30, momentum=1.0)
-    z = still.sample(400, points=3)
+    z = still.sample(400, num_steps=2)
     assert float(z.mean()) == pytest.approx(30, abs=0.5)
     assert float(z.std()) == pytest.approx(7, rel=0.05)
 
@@ -345,8 +343,8 @@ def test_bad_input():
         model(x, t, torch.tensor([0, 4]))
     with pytest.raises(ValueError, match=r"label must be an int or \(3,\) classes"):
         model.sample(3, label)
-    with pytest.raises(ValueError, match="points must be at least 2, got 1"):
-        model.sample(3, points=1)
+    with pytest.raises(ValueError, match="num_steps must be at least 1, got 0"):
+        model.sample(3, num_steps=0)
     with pytest.raises(ValueError, match="unknown times 'ramp'"):
         replace(SMALL, times="ramp")
     with pytest.raises(ValueError, match="shift_base must be at least 1, got 0"):

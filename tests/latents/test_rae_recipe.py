@@ -26,14 +26,15 @@ def few(monkeypatch):
 
 
 @pytest.mark.slow
-def test_trains_all_stages_resumes_and_draws(tmp_path):
+def test_trains_all_stages_resumes_and_draws(tmp_path, monkeypatch):
+    monkeypatch.setitem(PRESETS, "tiny", SMALL)
     out = tmp_path / "run.safetensors"
-    model = recipe.train(SMALL, SMOKE, out=out, resume=False, seed=0)
+    model = recipe.train("tiny", SMOKE, out=out, resume=False, seed=0)
     assert stage(out, "mae").is_file() and (tmp_path / "run-encoder" / "config.json").is_file()
     x = torch.rand(1, 3, 32, 32) * 2 - 1
     loaded = load_model(out, RAEConfig, build)
     assert torch.equal(loaded.decode(loaded.encode(x)), model.decode(model.encode(x)))
-    again = recipe.train(SMALL, SMOKE, out=out, resume=True, seed=0)
+    again = recipe.train("tiny", SMOKE, out=out, resume=True, seed=0)
     for name, value in model.state_dict().items():
         assert torch.equal(again.state_dict()[name], value), name
     networks = [
@@ -55,15 +56,16 @@ def test_trains_all_stages_resumes_and_draws(tmp_path):
 def test_published_presets_say_what_they_need(tmp_path, monkeypatch):
     monkeypatch.setenv("GENTOK_DATA", str(tmp_path))
     with pytest.raises(FileNotFoundError, match=r"images of 256 pixels not found.*images/<class>"):
-        recipe.train(PRESETS["vit-b"], SMOKE, out=tmp_path / "x", resume=False, seed=0)
+        recipe.train("vit-b", SMOKE, out=tmp_path / "x", resume=False, seed=0)
 
 
 def test_generators_follow_the_paper():
-    large = recipe._generator_sizes("generator", True, 768, 16, 1000)
-    weak = recipe._generator_sizes("guide", True, 768, 16, 1000)
+    task = recipe.plan("vit-xl", Profile("gpu", (0,), "cpu"))
+    large, weak = task.generator_size, task.guide_size
     assert (large.backbone.dim, weak.backbone.dim) == (1152, 384)
     assert large.head_dim == weak.head_dim == 2048
-    assert large.latent_shape == (768, 16, 16)
+    assert (task.decoder.steps, task.generator.steps) == (40_036, 1_000_911)
+    assert task.encoder is None and task.guide.steps < task.generator.steps
 
 
 @pytest.mark.slow

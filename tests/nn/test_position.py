@@ -36,7 +36,7 @@ def test_sines_come_first():
 
 def grid_scores(rope, q, k):
     """Dot products of one query vector and one key vector placed at every pair of positions."""
-    tokens = rope.cos.shape[0]
+    tokens = rope.turns.shape[0]
     q, k = (rope(x.expand(1, 1, tokens, -1))[0, 0] for x in (q, k))
     return q @ k.T  # (N, N)
 

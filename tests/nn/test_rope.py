@@ -62,3 +62,27 @@ def test_bad_sizes_are_named():
         Rope((3,))
     with pytest.raises(ValueError, match="do not fit 8 channels"):
         Rope((4, 2))(torch.randn(1, 1, 2, 8), grid_positions(1, 2))
+
+
+def test_narrow_types_turn_in_the_tables_precision():
+    x = torch.randn(1, 2, 6, 8)
+    for rope, where in ((AxialRope2d(2, 3, 8), ()), (Rope((4, 4)), (grid_positions(2, 3),))):
+        narrow = rope(x.bfloat16(), *where)
+        assert narrow.dtype == torch.bfloat16
+        torch.testing.assert_close(narrow.float(), rope(x, *where), atol=0.03, rtol=0.02)
+        wide = rope(x.double(), *where)
+        assert wide.dtype == torch.float64
+        torch.testing.assert_close(wide.float(), rope(x, *where))
+
+
+def test_table_survives_a_change_of_type():
+    rope, x = AxialRope2d(2, 3, 8), torch.randn(1, 2, 6, 8)
+    expected = rope(x)
+    assert torch.allclose(rope.to(torch.float64)(x.double()).float(), expected, atol=1e-6)
+
+
+def test_gradient_turns_back():
+    rope = AxialRope2d(2, 3, 8)
+    x = torch.randn(1, 2, 6, 8, requires_grad=True)
+    (g,) = torch.autograd.grad(rope(x), x, rope(torch.ones(1, 2, 6, 8)))
+    torch.testing.assert_close(g, torch.ones_like(g))  # a rotation's transpose is its inverse

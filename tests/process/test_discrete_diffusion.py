@@ -28,7 +28,7 @@ CHAINS = {
 def matrix(diffusion, t, s=-1):
     """Row: from state i at s; column: to state j at t; (K + 1, K + 1) float64."""
     alpha, beta, gamma = (share.item() for share in diffusion.cumulative(torch.tensor([t]), s))
-    size = diffusion.num_codes
+    size = diffusion.codebook_size
     q = torch.full((size + 1, size + 1), beta, dtype=torch.float64)
     q += alpha * torch.eye(size + 1, dtype=torch.float64)
     q[:, size], q[size], q[size, size] = gamma, 0.0, 1.0
@@ -37,7 +37,7 @@ def matrix(diffusion, t, s=-1):
 
 def product(diffusion, t, s=-1):
     """The jump as a product of single steps, each from its own rate."""
-    q = torch.eye(diffusion.num_codes + 1, dtype=torch.float64)
+    q = torch.eye(diffusion.codebook_size + 1, dtype=torch.float64)
     for step in range(s + 1, t + 1):
         q = q @ matrix(diffusion, step, step - 1)
     return q
@@ -285,7 +285,7 @@ def test_known_codes_are_held():
         (lambda: linear_chain(0), "num_steps"),
         (lambda: linear_chain(5, 1.5), "replaced"),
         (lambda: released_chain(1), "num_steps"),
-        (lambda: DiscreteDiffusion(1, *linear_chain(5)), "num_codes"),
+        (lambda: DiscreteDiffusion(1, *linear_chain(5)), "codebook_size"),
         (lambda: DiscreteDiffusion(3, torch.tensor([0.5, 0.7]), torch.zeros(2)), "rise"),
         (lambda: DiscreteDiffusion(3, torch.tensor([0.5, 0.0]), torch.zeros(2)), "positive"),
         (lambda: DiscreteDiffusion(3, torch.tensor([0.5]), torch.tensor([0.7])), "sum"),

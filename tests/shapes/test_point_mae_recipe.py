@@ -21,11 +21,12 @@ SMALL = replace(
 
 
 @pytest.mark.slow
-def test_train_resume_and_sample(tmp_path):
+def test_train_resume_and_sample(tmp_path, monkeypatch):
+    monkeypatch.setitem(PRESETS, "tiny", SMALL)
     out = tmp_path / "point_mae.safetensors"
-    model = recipe.train(SMALL, SMOKE, out=out, resume=False, seed=0)
+    model = recipe.train("tiny", SMOKE, out=out, resume=False, seed=0)
     assert isinstance(model, PointMAE) and not model.training
-    again = recipe.train(SMALL, SMOKE, out=out, resume=True, seed=0)
+    again = recipe.train("tiny", SMOKE, out=out, resume=True, seed=0)
     for name, value in model.state_dict().items():
         torch.testing.assert_close(again.state_dict()[name], value, rtol=0, atol=0)
     assert load_checkpoint(out)[1]["step"] == 4
@@ -44,22 +45,21 @@ def test_train_resume_and_sample(tmp_path):
 
 def test_large_presets_ask_for_their_clouds(monkeypatch, tmp_path):
     monkeypatch.setenv("GENTOK_DATA", str(tmp_path))
-    config = replace(PRESETS["point-mae"], dim=12, num_heads=2, depth=3)
     with pytest.raises(FileNotFoundError, match="point clouds of 1024 points or more"):
-        recipe.train(config, SMOKE, out=None, resume=False, seed=0)
+        recipe.train("point-mae", SMOKE, out=None, resume=False, seed=0)
 
 
 @pytest.mark.slow
 def test_large_presets_learn_from_files(monkeypatch, tmp_path):
     monkeypatch.setenv("GENTOK_DATA", str(tmp_path))
-    monkeypatch.setattr(recipe, "LARGEST_PROCEDURAL", 40)
+    monkeypatch.setitem(PRESETS, "point-mae", SMALL)
     for name in ("plane", "car"):
         (tmp_path / "clouds" / name).mkdir(parents=True)
         for i in range(3):
             points = np.random.default_rng(i).normal(size=(100, 3)).astype("float32")
             np.save(tmp_path / "clouds" / name / f"{i}.npy", points)
     out = tmp_path / "a.safetensors"
-    recipe.train(SMALL, SMOKE, out=out, resume=False, seed=0)
+    recipe.train("point-mae", SMOKE, out=out, resume=False, seed=0)
     task = load_model(stage(out, "classifier"), point_tasks.ClassifierConfig, point_tasks.build)
     assert task.config.num_classes == 2 and not stage(out, "segmenter").exists()
 

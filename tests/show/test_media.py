@@ -54,6 +54,15 @@ def test_a_page_plays_without_scripts_and_network():
     assert "prefers-reduced-motion" in html.data
 
 
+def test_what_moves_can_be_paused_and_stands_still_then():
+    html = show_video(torch.zeros(3, 1, 8, 8), title="A clip").data
+    details = re.search("<details open>.*?</details>", html, re.S)[0]
+    assert "<summary>Pause or play</summary>" in details and "data:image/gif" in details
+    assert "data:image/png" not in details, "the still picture stands outside, where it stays"
+    assert re.search(r"details\[open\] ~ \.still \{ display: none", html)
+    assert 'alt="Still frames: A clip"' in html
+
+
 def test_skeletons_are_drawn_where_they_stand():
     clip = sample_motions(2, frames=4, seed=0).positions
     frames = skeleton_frames(clip, PARENTS, size=100)

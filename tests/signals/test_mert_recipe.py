@@ -27,12 +27,13 @@ def test_clips_are_composed_as_the_generator_does():
 
 
 @pytest.mark.slow
-def test_train_resume_and_sample(tmp_path):
+def test_train_resume_and_sample(tmp_path, monkeypatch):
+    monkeypatch.setitem(PRESETS, "tiny", SMALL)
     out = tmp_path / "mert.safetensors"
-    network = recipe.train(SMALL, SMOKE, out=out, resume=False, seed=0)
+    network = recipe.train("tiny", SMOKE, out=out, resume=False, seed=0)
     assert isinstance(network, MERT) and not network.training
     assert out.is_file() and stage(out, "codec").is_file()
-    again = recipe.train(SMALL, SMOKE, out=out, resume=True, seed=0)
+    again = recipe.train("tiny", SMOKE, out=out, resume=True, seed=0)
     for name, value in network.state_dict().items():
         torch.testing.assert_close(again.state_dict()[name], value, rtol=0, atol=0)
     assert load_checkpoint(out)[1]["step"] == 4
@@ -48,7 +49,7 @@ def test_train_resume_and_sample(tmp_path):
 def test_published_presets_ask_for_their_recordings(monkeypatch, tmp_path):
     monkeypatch.setenv("GENTOK_DATA", str(tmp_path))
     with pytest.raises(FileNotFoundError, match="recordings of music at 24 kHz"):
-        recipe.train(PRESETS["mert-95m"], SMOKE, out=None, resume=False, seed=0)
+        recipe.train("mert-95m", SMOKE, out=None, resume=False, seed=0)
 
 
 @pytest.mark.slow
@@ -61,11 +62,12 @@ def test_published_plan_reads_recordings_and_encodec(monkeypatch, tmp_path):
     config = replace(
         PRESETS["mert-95m"], conv_channels=8, dim=32, num_heads=2, depth=1, clip=24_000
     )
-    network = recipe.train(config, SMOKE, out=None, resume=False, seed=0)
+    monkeypatch.setitem(PRESETS, "mert-95m", config)
+    network = recipe.train("mert-95m", SMOKE, out=None, resume=False, seed=0)
     assert network.encode(torch.zeros(1, 24_000)).shape == (1, 2, 74, 32)
     save_wav(tmp_path / "music" / "a.wav", 0.1 * torch.randn(26_000), 16_000)
     with pytest.raises(ValueError, match="at 24000 Hz, got 26000 at 16000 Hz"):
-        recipe.train(config, SMOKE, out=None, resume=False, seed=0)
+        recipe.train("mert-95m", SMOKE, out=None, resume=False, seed=0)
 
 
 def test_sampling_without_a_checkpoint_names_it(tmp_path):

@@ -16,7 +16,7 @@ TINY = replace(PRESETS["tiny"], feature_dim=35, width=16, code_dim=8, codebook_s
 @pytest.fixture
 def model():
     torch.manual_seed(0)
-    network = build(TINY).normalise_by(torch.randn(35), torch.rand(35) + 0.5)
+    network = build(TINY).normalize_by(torch.randn(35), torch.rand(35) + 0.5)
     network.quantizer(torch.randn(4, 40, 8))  # starts the codebooks
     return network.eval()
 

@@ -27,7 +27,6 @@ from gentok.tokens.axial.layers import (
     AxialAttention,
     Block,
     GridPosition,
-    QuickMlp,
     shift,
 )
 from gentok.tokens.axial.reach import prefix, sensitivity
@@ -135,7 +134,7 @@ def test_raster_attention_is_causal_attention_over_all_pixels():
 
 def test_activation_is_the_sigmoid_form_of_gelu():
     torch.manual_seed(0)
-    mlp = QuickMlp(6, 6)
+    mlp = Block(AxialAttention(6, 2, ROW), 6).mlp
     x = torch.randn(4, 6)
     torch.testing.assert_close(mlp(x), mlp.fc2(QuickGELUActivation()(mlp.fc1(x))))
 

@@ -16,12 +16,13 @@ SMALL = replace(PRESETS["tiny"], dim=16, num_heads=2)
 
 
 @pytest.mark.parametrize("config", [SMALL, replace(SMALL, planes="stacked", channels=1)])
-def test_train_resume_and_sample(tmp_path, config):
+def test_train_resume_and_sample(tmp_path, monkeypatch, config):
+    monkeypatch.setitem(PRESETS, "tiny", config)
     out = tmp_path / "axial.safetensors"
-    network = recipe.train(config, SMOKE, out=out, resume=False, seed=0)
+    network = recipe.train("tiny", SMOKE, out=out, resume=False, seed=0)
     assert isinstance(network, AxialTransformer) == (config.planes == "sliced")
     assert not network.training and out.is_file()
-    again = recipe.train(config, SMOKE, out=out, resume=True, seed=0)
+    again = recipe.train("tiny", SMOKE, out=out, resume=True, seed=0)
     for name, value in network.state_dict().items():
         torch.testing.assert_close(again.state_dict()[name], value, rtol=0, atol=0)
     tensors, meta = load_checkpoint(out)
@@ -36,9 +37,10 @@ def test_train_resume_and_sample(tmp_path, config):
 def test_published_presets_ask_for_their_images(monkeypatch, tmp_path):
     monkeypatch.setenv("GENTOK_DATA", str(tmp_path))
     with pytest.raises(FileNotFoundError, match="images of 32 x 32 pixels not found"):
-        recipe.train(PRESETS["imagenet-32"], SMOKE, out=None, resume=False, seed=0)
+        recipe.train("imagenet-32", SMOKE, out=None, resume=False, seed=0)
 
 
-def test_sizes_between_have_no_data():
+def test_sizes_between_have_no_data(monkeypatch):
+    monkeypatch.setitem(PRESETS, "tiny", replace(SMALL, image_size=6))
     with pytest.raises(ValueError, match="image_size must be 8 for the coloured digits, got 6"):
-        recipe.train(replace(SMALL, image_size=6), SMOKE, out=None, resume=False, seed=0)
+        recipe.train("tiny", SMOKE, out=None, resume=False, seed=0)

@@ -121,7 +121,7 @@ def test_self_attention_by_hand_with_the_per_head_layout(model):
         scores = turn(rms_q(q)) @ turn(rms_k(k)).mT / d**0.5
         outs.append(scores.softmax(-1) @ v)
     expected = torch.cat(outs, -1) @ layer.proj.weight.T
-    torch.testing.assert_close(layer(x, positions), expected, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(layer(x, positions=positions), expected, rtol=1e-4, atol=1e-5)
 
 
 def test_block_modulates_on_top_of_affine_norms_and_text_has_neither_norm_nor_gate(model):
@@ -137,7 +137,7 @@ def test_block_modulates_on_top_of_affine_norms_and_text_has_neither_norm_nor_ga
     def norm(h, layer):
         return F.layer_norm(h, (TINY.dim,), layer.weight, layer.bias, 1e-5)
 
-    h = x + m[2] * block.attention(norm(x, block.norm1) * (1 + m[1]) + m[0], positions)
+    h = x + m[2] * block.attention(norm(x, block.norm1) * (1 + m[1]) + m[0], positions=positions)
     h = h + block.text_attention(h, text, mask)
     inner = norm(h, block.norm2) * (1 + m[4]) + m[3]
     hidden = F.gelu(inner @ block.mlp[0].weight.T, approximate="tanh")
@@ -319,27 +319,27 @@ def test_the_sampler_walks_the_published_grid_from_noise_to_data(steps, shift):
 def test_sampling_is_deterministic_and_guided(model):
     text, empty = texts(), texts([""] * 3)
     noise = torch.randn(3, 3, 8, 2, 2)
-    plain = model.sample(text, empty, num_steps=3, guidance=1.0, noise=noise)
+    plain = model.sample(3, text, empty, num_steps=3, guidance_scale=1.0, noise=noise)
     assert plain.shape == (3, 3, 8, 2, 2)
-    assert torch.equal(plain, model.sample(text, num_steps=3, noise=noise))
-    led = model.sample(text, empty, num_steps=1, guidance=4.0, shift=1.0, noise=noise)
+    assert torch.equal(plain, model.sample(3, text, num_steps=3, noise=noise))
+    led = model.sample(3, text, empty, num_steps=1, guidance_scale=4.0, shift=1.0, noise=noise)
     t = torch.zeros(3)
     positive, negative = (velocity_of(model, noise, t, part) for part in (text, empty))
     expected = noise + negative + 4.0 * (positive - negative)
     torch.testing.assert_close(led, expected, rtol=1e-4, atol=1e-4)
     torch.manual_seed(3)
-    first = model.sample(text, num_steps=2)
+    first = model.sample(3, text, num_steps=2)
     torch.manual_seed(3)
-    assert torch.equal(first, model.sample(text, num_steps=2))
+    assert torch.equal(first, model.sample(3, text, num_steps=2))
 
 
 def test_negative_prompts_of_another_length(model):
     text, long = texts(), texts([""] * 3)
     short = Text(text.clip, text.llm[:, :5], text.mask[:, :5])
     noise = torch.randn(3, 3, 8, 2, 2)
-    same = model.sample(text, long, num_steps=2, guidance=3.0, noise=noise)
+    same = model.sample(3, text, long, num_steps=2, guidance_scale=3.0, noise=noise)
     torch.testing.assert_close(
-        model.sample(short, long, num_steps=2, guidance=3.0, noise=noise), same
+        model.sample(3, short, long, num_steps=2, guidance_scale=3.0, noise=noise), same
     )
 
 
@@ -412,7 +412,7 @@ def test_reflow_learns_from_its_own_pairs(model):
     model.set_statistics(torch.randn(9, 3, 8, 2, 2) * 2 + 1)
     torch.manual_seed(0)
     pairs = reflow_pairs(model, texts(), batch_size=2, num_steps=2)
-    again = model.sample(texts(), num_steps=2, noise=pairs["noise"])
+    again = model.sample(3, texts(), num_steps=2, noise=pairs["noise"])
     torch.testing.assert_close(pairs["sample"], again, rtol=1e-4, atol=1e-5)
     loss, _ = Turbo(model).loss(pairs)
     loss.backward()

@@ -234,12 +234,12 @@ def test_the_game_adds_an_adversary_when_its_time_comes(model):
     batch = {"video": clip()}
     early, parts = game.loss(batch, step=0)
     assert "perceptual" in parts and "generator" not in parts
-    assert game.judge(batch, step=0)[0].item() == 0
+    assert game.discriminator_loss(batch, step=0)[0].item() == 0
     late, parts = game.loss(batch, step=TINY.gan_start)
     assert "generator" in parts
     late.backward()
     assert all(p.grad is None for p in game.discriminator.parameters())
-    total, _ = game.judge(batch, step=TINY.gan_start)
+    total, _ = game.discriminator_loss(batch, step=TINY.gan_start)
     model.zero_grad()
     total.backward()
     assert all(p.grad is not None for p in game.discriminator.parameters())

@@ -1,9 +1,6 @@
-"""What image classifiers on transformers share: their loss, their start, and stochastic depth.
+"""What image classifiers on transformers share: their loss and their start.
 
-Stochastic depth: Huang et al. 2016, in the form of DeiT (Touvron et al. 2021): a residual branch is
-dropped for single images, and the rate rises linearly with depth.
-
-Shapes: B batch, C channels, H W pixels, K classes, N tokens, D width.
+Shapes: B batch, C channels, H W pixels, K classes.
 """
 
 import torch
@@ -41,36 +38,6 @@ class Classifier(nn.Module):
         wanted = label if hard else label.argmax(-1)
         right = (logits.argmax(-1) == wanted).float().mean()
         return total, {"cross_entropy": total.detach(), "accuracy": right.detach()}
-
-
-class DropPath(nn.Module):
-    """Drop a residual branch for single images in training; the kept ones are scaled up.
-
-    Args:
-        rate: probability of a drop, in [0, 1).
-
-    Raises:
-        ValueError: if the rate is out of range.
-    """
-
-    def __init__(self, rate: float):
-        super().__init__()
-        if not 0 <= rate < 1:
-            raise ValueError(f"rate must lie in [0, 1), got {rate}")
-        self.rate = rate
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(B, ...) -> the same; its expectation is ``x``."""
-        if not self.training or self.rate == 0:
-            return x
-        keep = 1 - self.rate
-        kept = torch.rand(x.shape[0], *[1] * (x.ndim - 1), device=x.device) < keep
-        return x * (kept / keep).to(x.dtype)
-
-
-def drop_rates(rate: float, depth: int) -> list[float]:
-    """Rates of ``depth`` blocks: from 0 at the first, linearly, to ``rate`` at the last."""
-    return [rate * i / max(depth - 1, 1) for i in range(depth)]
 
 
 def init_linears(module: nn.Module, std: float) -> None:

@@ -12,7 +12,7 @@ optimiser, so it stays at 1 and is left out.)
 Shapes: B batch, C image channels, H W pixels, z latent channels, h w = H / factor, W / factor.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
@@ -21,6 +21,7 @@ from gentok.base.foundation import VFLoss, feature_map, foundation_network
 from gentok.measure.features import perceptual_distance
 from gentok.nn.conv import ConvDecoder, ConvEncoder
 from gentok.nn.discriminator import PatchDiscriminator
+from gentok.nn.latents import LatentSpace
 from gentok.nn.player import Player, frozen
 from gentok.process.adversarial import adaptive_weight, discriminator_hinge, generator_hinge
 from gentok.process.gaussian import DiagonalGaussian
@@ -132,6 +133,11 @@ class KLVAE(nn.Module):
 
     # --- tokenizer --------------------------------------------------------------------------------
 
+    @property
+    def latent_space(self) -> LatentSpace:
+        """(z, h, w) floats an image."""
+        return LatentSpace("continuous", self.config.latent_shape, "image")
+
     def values(self, image: Tensor) -> Tensor:
         """What the network encodes of an image: here the image itself; bands in `fa_vae`."""
         return image
@@ -145,9 +151,9 @@ class KLVAE(nn.Module):
         self._check(x)
         return DiagonalGaussian.from_moments(self.quant_conv(self.encoder(x)))
 
-    def encode(self, image: Tensor, sample: bool = False) -> Tensor:
+    def encode(self, x: Tensor, sample: bool = False) -> Tensor:
         """Images (B, 3, H, W) -> latents (B, z, h, w): the mean, or a draw from the posterior."""
-        posterior = self.posterior(self.values(image))
+        posterior = self.posterior(self.values(x))
         return posterior.sample() if sample else posterior.mode()
 
     def decode(self, z: Tensor) -> Tensor:
@@ -267,21 +273,24 @@ class KLVAE(nn.Module):
             )
 
 
+_TINY = KLVAEConfig(
+    image_size=32,
+    latent_channels=8,
+    channels=4,
+    multipliers=(3, 5, 8),
+    num_res_blocks=1,
+    groups=4,
+    perceptual_weight=0.1,  # the substitute's values are about ten times LPIPS's
+    kl_weight=1e-4,  # a run of some hundred steps needs a stronger pull than one of 10^5
+    gan_start=200,
+    discriminator_channels=16,
+    discriminator_layers=2,
+)
 _F16 = {"multipliers": (1, 1, 2, 2, 4), "attention_stages": (4,)}
 PRESETS: dict[str, KLVAEConfig] = {
-    "tiny": KLVAEConfig(
-        image_size=32,
-        latent_channels=8,
-        channels=4,
-        multipliers=(3, 5, 8),
-        num_res_blocks=1,
-        groups=4,
-        perceptual_weight=0.1,  # the substitute's values are about ten times LPIPS's
-        kl_weight=1e-4,  # a run of some hundred steps needs a stronger pull than one of 10^5
-        gan_start=200,
-        discriminator_channels=16,
-        discriminator_layers=2,
-    ),
+    "tiny": _TINY,
+    # The book's own for the procedural world, whose trained weights are `base/kl_vae`.
+    "world-32": replace(_TINY, latent_channels=4, channels=8, gan_weight=0.0),
     "kl-f4": KLVAEConfig(latent_channels=3, multipliers=(1, 2, 4), published_params=55_312_063),
     "kl-f8": KLVAEConfig(published_params=83_653_863),
     # Attention at 16x16 in the encoder only, as the released weights have it.

@@ -15,6 +15,8 @@ import torch
 from torch import Tensor, nn
 
 from gentok.nn.attention import SelfAttention
+from gentok.nn.blocks import AdaLNBlock
+from gentok.nn.norm import RMSNorm
 from gentok.nn.position import (
     AxialRope2d,
     LabelEmbedding,
@@ -49,6 +51,9 @@ class LightningDiTConfig:
         label_drop: probability of training a sample without its label.
         time_features: ``"sincos"``: 256 fixed cosines and sines, as DiT and LightningDiT;
             ``"fourier"``: 256 random frequencies N(0, 1), sines and cosines, as RAE's copy.
+        guided_channels: guidance acts on so many first channels of the latents and leaves the
+            others to the conditional model; None: on all. Published: 3, a habit of DiT's code, and
+            the published scales hold for that only.
         published_params: as stated (fixed position table and Fourier frequencies included).
     """
 
@@ -61,12 +66,17 @@ class LightningDiTConfig:
     num_classes: int = 1000
     label_drop: float = 0.1
     time_features: str = "sincos"
+    guided_channels: int | None = None
     published_params: int | None = None
 
     def __post_init__(self):
         if self.input_size % self.patch_size:
             raise ValueError(
                 f"patch_size must divide input_size, got {self.patch_size} and {self.input_size}"
+            )
+        if self.guided_channels is not None and not 1 <= self.guided_channels <= self.in_channels:
+            raise ValueError(
+                f"guided_channels must lie in [1, {self.in_channels}], got {self.guided_channels}"
             )
         if self.time_features not in TIME_FEATURES:
             raise ValueError(
@@ -95,23 +105,13 @@ class FourierTimeEmbedding(nn.Module):
         return self.mlp(torch.cat([angles.sin(), angles.cos()], dim=-1))
 
 
-class LightningBlock(nn.Module):
+class LightningBlock(AdaLNBlock):
     """RMSNorm, attention; RMSNorm, SwiGLU; both shifted, scaled and gated by time and label."""
 
     def __init__(self, dim: int, num_heads: int, rope: AxialRope2d):
-        super().__init__()
-        self.norm1 = nn.RMSNorm(dim, eps=1e-6)
-        self.attention = SelfAttention(dim, num_heads, rope=rope)
-        self.norm2 = nn.RMSNorm(dim, eps=1e-6)
+        attention = SelfAttention(dim, num_heads, rope=rope)
         # Two thirds of 4 D: three matrices of SwiGLU then hold what two of an MLP did.
-        self.mlp = SwiGLU(dim, int(2 / 3 * 4 * dim))
-        self.modulation = Modulation(dim, 6)
-
-    def forward(self, x: Tensor, c: Tensor) -> Tensor:
-        """Tokens (B, N, D) and condition (B, D) -> tokens (B, N, D)."""
-        shift1, scale1, gate1, shift2, scale2, gate2 = self.modulation(c)
-        x = x + gate1[:, None] * self.attention(modulate(self.norm1(x), shift1, scale1))
-        return x + gate2[:, None] * self.mlp(modulate(self.norm2(x), shift2, scale2))
+        super().__init__(dim, attention, SwiGLU(dim, int(2 / 3 * 4 * dim)), norm=RMSNorm)
 
 
 class FinalLayer(nn.Module):
@@ -119,12 +119,12 @@ class FinalLayer(nn.Module):
 
     def __init__(self, dim: int, out: int):
         super().__init__()
-        self.norm = nn.RMSNorm(dim, eps=1e-6)
+        self.norm = RMSNorm(dim)
         self.linear = nn.Linear(dim, out)
         self.modulation = Modulation(dim, 2)
 
     def forward(self, x: Tensor, c: Tensor) -> Tensor:
-        """(B, N, D) and (B, D) -> (B, N, out)."""
+        """Tokens (B, N, D) and a condition a sample (B, D), or a token (B, N, D) -> (B, N, out)."""
         shift, scale = self.modulation(c)
         return self.linear(modulate(self.norm(x), shift, scale))
 
@@ -193,7 +193,9 @@ class LightningDiT(nn.Module):
             )
         check_label(label, config.num_classes)
         c = self.time(t) + self.label(label)  # (B, D)
-        tokens = self.patchify(x).flatten(2).transpose(1, 2) + self.position  # (B, N, D)
+        tokens = self.patchify(x).flatten(2).transpose(1, 2)  # (B, N, D)
+        # Contiguous: a transposed residual stream would slow down every block.
+        tokens = tokens.contiguous() + self.position
         for block in self.blocks:
             tokens = block(tokens, c)
         return self._unpatchify(self.final(tokens, c))
@@ -211,12 +213,12 @@ class LightningDiT(nn.Module):
         self.latent_mean.copy_(z.mean(dim=(0, 2, 3)))
         self.latent_std.copy_(z.std(dim=(0, 2, 3)).clamp_min(1e-6))
 
-    def normalise(self, z: Tensor) -> Tensor:
+    def normalize(self, z: Tensor) -> Tensor:
         """Latents of the tokenizer -> latents of mean 0 and standard deviation 1 per channel."""
         return (z - self.latent_mean[:, None, None]) / self.latent_std[:, None, None]
 
-    def denormalise(self, z: Tensor) -> Tensor:
-        """The inverse of `normalise`."""
+    def denormalize(self, z: Tensor) -> Tensor:
+        """The inverse of `normalize`."""
         return z * self.latent_std[:, None, None] + self.latent_mean[:, None, None]
 
     # --- objective and sampler --------------------------------------------------------------------
@@ -231,7 +233,7 @@ class LightningDiT(nn.Module):
         Returns:
             total, scalar; parts ``velocity`` and ``direction``.
         """
-        x = self.normalise(batch["latent"])
+        x = self.normalize(batch["latent"])
         noise = torch.randn_like(x)
         t = logit_normal_times(len(x), device=x.device)  # (B,)
         target = velocity(x, noise)
@@ -245,18 +247,19 @@ class LightningDiT(nn.Module):
         n: int,
         label: int | Tensor | None = None,
         *,
-        steps: int = 250,
-        guidance: float = 1.0,
+        num_steps: int = 249,
+        guidance_scale: float = 1.0,
         guidance_start: float = 0.1,
         shift: float = 0.3,
     ) -> Tensor:
-        """Draw latents with Euler steps; the defaults but ``guidance`` are the public code's.
+        """Draw latents with Euler steps; the defaults but ``guidance_scale`` are the public code's.
 
         Args:
             n: how many.
             label: one class for all, (n,) classes, or None for random ones.
-            steps: Euler steps.
-            guidance: scale of classifier-free guidance; 1 is none (published: 10 after 64 epochs,
+            num_steps: Euler steps (published: 250 points of time, hence 249 steps).
+            guidance_scale: of classifier-free guidance on the configuration's
+                ``guided_channels``; 1 is none (published, for three channels: 10 after 64 epochs,
                 6.7 after 800).
             guidance_start: time from which guidance acts (published: 0.1, later 0.125).
             shift: bend of the time grid; below 1 it spends more steps near noise.
@@ -274,15 +277,15 @@ class LightningDiT(nn.Module):
         self.eval()  # no label may be dropped
 
         def speed(x: Tensor, t: Tensor) -> Tensor:
-            if guidance == 1.0 or float(t[0]) < guidance_start:
+            if guidance_scale == 1.0 or float(t[0]) < guidance_start:
                 return self(x, t, label)
             both = self(x.repeat(2, 1, 1, 1), t.repeat(2), torch.cat([label, null]))
-            return guide(*both.chunk(2), guidance)
+            return guide(*both.chunk(2), guidance_scale, config.guided_channels)
 
         shape = (n, config.in_channels, config.input_size, config.input_size)
-        z = euler_sample(speed, torch.randn(shape, device=device), steps, shift)
+        z = euler_sample(speed, torch.randn(shape, device=device), num_steps, shift)
         self.train(training)
-        return self.denormalise(z)
+        return self.denormalize(z)
 
     def _labels(self, n: int, label: int | Tensor | None) -> Tensor:
         if label is None:
@@ -304,7 +307,8 @@ _SIZES = {
 _RAE_COUNTS = {"s": 33_649_792, "b": 131_884_288, "l": 459_923_424, "xl": 677_248_384}
 PRESETS: dict[str, LightningDiTConfig] = {
     "tiny": LightningDiTConfig(input_size=4, dim=128, depth=4, num_heads=4, num_classes=10),
-    **{f"{name}/1": LightningDiTConfig(**size) for name, size in _SIZES.items()},
+    # VA-VAE's configuration.
+    **{f"{name}/1": LightningDiTConfig(**size, guided_channels=3) for name, size in _SIZES.items()},
     **{
         f"{name}/1-rae": LightningDiTConfig(
             **size, in_channels=768, time_features="fourier", published_params=_RAE_COUNTS[name]

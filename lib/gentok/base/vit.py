@@ -10,18 +10,10 @@ Shapes: B batch, P patch side, N = H W / P^2 tokens and a class token, D width, 
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-from gentok.base.classifier import (
-    Classifier,
-    DropPath,
-    check_image,
-    drop_rates,
-    init_linears,
-)
-from gentok.nn.attention import SelfAttention, split_heads
-from gentok.nn.transformer import Mlp
+from gentok.base.classifier import Classifier, check_image, init_linears
+from gentok.nn.vit import VisionTransformer
 
 
 @dataclass(frozen=True)
@@ -69,24 +61,7 @@ PRESETS: dict[str, ViTConfig] = {
 }
 
 
-class Block(nn.Module):
-    """Pre-norm: x + Attention(LN x), then x + MLP(LN x), with the exact GELU."""
-
-    def __init__(self, dim: int, num_heads: int, mlp_ratio: int, drop: float):
-        super().__init__()
-        self.norm1 = nn.LayerNorm(dim, eps=1e-6)
-        self.attention = SelfAttention(dim, num_heads)
-        self.norm2 = nn.LayerNorm(dim, eps=1e-6)
-        self.mlp = Mlp(dim, mlp_ratio * dim, approximate="none")
-        self.drop_path = DropPath(drop)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(B, N + 1, D) -> (B, N + 1, D)."""
-        x = x + self.drop_path(self.attention(self.norm1(x)))
-        return x + self.drop_path(self.mlp(self.norm2(x)))
-
-
-class ViT(Classifier):
+class ViT(Classifier, VisionTransformer):
     """Patches, a class token, blocks, and a linear classifier on the class token.
 
     Raises:
@@ -94,50 +69,29 @@ class ViT(Classifier):
     """
 
     def __init__(self, config: ViTConfig):
-        super().__init__()
         if config.image_size % config.patch_size:
             raise ValueError(
                 f"patch_size must divide image_size, got {config.patch_size}, {config.image_size}"
             )
-        self.config = config
-        dim, side = config.dim, config.image_size // config.patch_size
-        self.patches = nn.Conv2d(config.in_channels, dim, config.patch_size, config.patch_size)
-        self.class_token = nn.Parameter(torch.empty(1, 1, dim))
-        nn.init.trunc_normal_(self.class_token, std=config.init_std)
-        self.position = self.class_position = None
-        if config.position:
-            # The class token has a place of its own; the grid's table can be resized.
-            self.position = nn.Parameter(torch.empty(1, dim, side, side))
-            self.class_position = nn.Parameter(torch.empty(1, 1, dim))
-            for table in (self.position, self.class_position):
-                nn.init.trunc_normal_(table, std=config.init_std)
-        self.blocks = nn.ModuleList(
-            Block(dim, config.num_heads, config.mlp_ratio, rate)
-            for rate in drop_rates(config.drop_path, config.depth)
+        super().__init__(
+            (config.image_size,) * 2,
+            (config.patch_size,) * 2,
+            config.in_channels,
+            config.dim,
+            config.depth,
+            config.num_heads,
+            hidden=config.mlp_ratio * config.dim,
+            position="learned" if config.position else None,
+            drop_path=config.drop_path,
+            init_std=config.init_std,
         )
-        self.norm = nn.LayerNorm(dim, eps=1e-6)
-        self.head = nn.Linear(dim, config.num_classes)
+        self.config = config
+        self.head = nn.Linear(config.dim, config.num_classes)
         init_linears(self, config.init_std)
-
-    def tokens(self, image: Tensor) -> tuple[Tensor, tuple[int, int]]:
-        """Images (B, 3, H, W) -> (B, N + 1, D), class token first, and the grid (H / P, W / P).
-
-        Pixels that do not fill a patch are left out. On another grid than that of training the
-        table is resized by bicubic interpolation, as DeiT does for fine-tuning.
-        """
-        check_image(image, self.config.in_channels, self.config.patch_size)
-        x = self.patches(image)  # (B, D, H / P, W / P)
-        size, token = tuple(x.shape[2:]), self.class_token
-        if self.position is not None:
-            table = self.position
-            if table.shape[2:] != size:
-                table = F.interpolate(table, size, mode="bicubic")
-            x, token = x + table, token + self.class_position
-        x = torch.cat([token.expand(len(x), -1, -1), x.flatten(2).transpose(1, 2)], dim=1)
-        return x, size
 
     def features(self, image: Tensor) -> Tensor:
         """The normalised class token, (B, D)."""
+        check_image(image, self.config.in_channels, self.config.patch_size)
         x, _ = self.tokens(image)
         for block in self.blocks:
             x = block(x)
@@ -155,9 +109,7 @@ class ViT(Classifier):
         chosen = blocks[block]
         for earlier in blocks[: blocks.index(chosen)]:
             x = earlier(x)
-        attention = chosen.attention
-        q, k, _ = attention.qkv(chosen.norm1(x)).chunk(3, dim=-1)
-        q, k = (split_heads(part, attention.num_heads) for part in (q, k))
+        q, k, _ = chosen.attention.heads(chosen.norm1(x))
         weights = (q[:, :, :1] @ k.mT * k.shape[-1] ** -0.5).softmax(-1)  # (B, h, 1, N + 1)
         return weights[:, :, 0, 1:].unflatten(-1, size)
 

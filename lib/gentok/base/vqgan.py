@@ -9,7 +9,8 @@ perceptual distance takes any feature network, since LPIPS weights are not part 
 Shapes: B batch, H W pixels, h w grid (H / factor, W / factor), N = h w tokens, K codes, D channels.
 """
 
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
@@ -18,6 +19,7 @@ from torch import Tensor, nn
 from gentok.measure import perceptual_distance
 from gentok.nn.conv import AttentionBlock2d, ConvDecoder, ConvEncoder, ResBlock
 from gentok.nn.discriminator import PatchDiscriminator
+from gentok.nn.latents import LatentSpace, evaluating
 from gentok.nn.player import Player, frozen
 from gentok.nn.quantize import VectorQuantizer
 from gentok.process.adversarial import adaptive_weight, discriminator_hinge, generator_hinge
@@ -37,8 +39,8 @@ class VQGANConfig:
         normalize_latents: scale each latent channel to unit variance over the batch before it is
             quantized (Lancucki et al. 2020); a short run otherwise spends all codes on brightness.
         perceptual_weight: weight of the perceptual distance beside the absolute error.
-        adversarial_weight: factor on the adaptive weight of the adversarial term.
-        adversarial_start: first training step at which the discriminator plays.
+        gan_weight: factor on the adaptive weight of the adversarial term.
+        gan_start: first training step at which the discriminator plays.
         discriminator_channels, discriminator_layers: of the patch discriminator.
         published_params: encoder, decoder, 1x1 convolutions and codebook; no discriminator.
     """
@@ -56,8 +58,8 @@ class VQGANConfig:
     dead_threshold: float = 1.0
     normalize_latents: bool = False
     perceptual_weight: float = 1.0
-    adversarial_weight: float = 0.8
-    adversarial_start: int = 250_001
+    gan_weight: float = 0.8
+    gan_start: int = 250_001
     discriminator_channels: int = 64
     discriminator_layers: int = 3
     published_params: int | None = None
@@ -73,28 +75,31 @@ class VQGANConfig:
         return self.image_size // self.factor
 
 
+# 32x32 pixels, f=4: 8x8 tokens. Narrow where the pixels are many. For runs of minutes: latents of
+# fixed scale and a weak commitment (or all codes go to brightness), a codebook that follows
+# quickly, an early adversary.
+_TINY = VQGANConfig(
+    image_size=32,
+    codebook_size=64,
+    code_dim=8,
+    channels=16,
+    multipliers=(1, 2, 4),
+    num_res_blocks=1,
+    attention_stages=(),
+    groups=4,
+    decay=0.95,
+    commitment=0.01,
+    normalize_latents=True,
+    perceptual_weight=0.2,
+    gan_weight=0.2,
+    gan_start=600,
+    discriminator_channels=16,
+    discriminator_layers=2,
+)
 PRESETS: dict[str, VQGANConfig] = {
-    # 32x32 pixels, f=4: 8x8 tokens. Narrow where the pixels are many. For runs of minutes: latents
-    # of fixed scale and a weak commitment (or all codes go to brightness), a codebook that follows
-    # quickly, an early adversary.
-    "tiny": VQGANConfig(
-        image_size=32,
-        codebook_size=64,
-        code_dim=8,
-        channels=16,
-        multipliers=(1, 2, 4),
-        num_res_blocks=1,
-        attention_stages=(),
-        groups=4,
-        decay=0.95,
-        commitment=0.01,
-        normalize_latents=True,
-        perceptual_weight=0.2,
-        adversarial_weight=0.2,
-        adversarial_start=600,
-        discriminator_channels=16,
-        discriminator_layers=2,
-    ),
+    "tiny": _TINY,
+    # The book's own for the procedural world, whose trained weights are `base/vqgan`.
+    "world-32": replace(_TINY, codebook_size=256, channels=24, gan_start=3600),
     "vqgan-f16-1024": VQGANConfig(published_params=72_141_699),  # the tokenizer size ENAT uses
     "vqgan-f16-16384": VQGANConfig(codebook_size=16384, published_params=76_073_859),
 }
@@ -141,6 +146,12 @@ class VQGAN(nn.Module):
             elif isinstance(layer, AttentionBlock2d):
                 nn.init.zeros_(layer.proj.weight)
 
+    @property
+    def latent_space(self) -> LatentSpace:
+        """N = h w codes an image."""
+        config = self.config
+        return LatentSpace("discrete", (config.grid**2,), "image", config.codebook_size)
+
     def latents(self, x: Tensor) -> Tensor:
         """Images (B, 3, H, W) in [-1, 1] -> continuous latents (B, h, w, D), not yet quantized.
 
@@ -153,28 +164,29 @@ class VQGAN(nn.Module):
     def encode(self, x: Tensor) -> Tensor:
         """Images (B, 3, H, W) in [-1, 1] -> codes (B, N), int64 in [0, K), raster order.
 
-        Does not move the codebook, whatever the training mode.
+        Moves neither the codebook nor the scale of the latents, whatever the training mode.
         """
-        training = self.quantizer.training
-        self.quantizer.eval()
-        try:
-            codes = self.quantizer(self.latents(x))[1]  # (B, h, w)
-        finally:
-            self.quantizer.train(training)
-        return codes.flatten(1)
+        with evaluating(self):
+            return self.quantizer(self.latents(x))[1].flatten(1)  # (B, h, w) -> (B, N)
 
-    def decode(self, codes: Tensor) -> Tensor:
-        """Codes (B, N) of a square grid, int64 -> images (B, 3, H, W), about [-1, 1].
+    def decode(self, codes: Tensor, grid: tuple[int, int] | None = None) -> Tensor:
+        """Codes (B, N), int64 -> images (B, 3, H, W), about [-1, 1].
+
+        Args:
+            codes: in raster order.
+            grid: rows and columns (h, w) of the codes; a square if None.
 
         Raises:
-            ValueError: if N is not a square number or a code lies outside [0, K).
+            ValueError: if the codes do not fill the grid or one lies outside [0, K).
         """
         side = round(codes.shape[-1] ** 0.5)
-        if codes.ndim != 2 or side * side != codes.shape[1]:
+        grid = (side, side) if grid is None else grid
+        if codes.ndim != 2 or math.prod(grid) != codes.shape[1]:
             raise ValueError(
-                f"codes must be (B, N) with N a square number, got {tuple(codes.shape)}"
+                f"codes must be (B, N) that fill a grid of {grid[0]} x {grid[1]}, "
+                f"got {tuple(codes.shape)}; grid says how they lie if not in a square"
             )
-        return self._decode(self.quantizer.lookup(codes).unflatten(1, (side, side)))
+        return self._decode(self.quantizer.lookup(codes).unflatten(1, grid))
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Reconstruct images.
@@ -184,6 +196,19 @@ class VQGAN(nn.Module):
         """
         z_q, codes, commitment = self.quantizer(self.latents(x))
         return self._decode(z_q), codes.flatten(1), commitment
+
+    def reconstruct_still(self, x: Tensor) -> Tensor:
+        """Reconstruct images (B, 3, H, W) as training does, but without moving the codebook.
+
+        A batch norm in training mode scales by the batch, as it does for the tokenizer's own loss.
+        """
+        training = self.quantizer.training
+        self.quantizer.eval()
+        try:
+            codes = self.quantizer(self.latents(x))[1]  # (B, h, w)
+        finally:
+            self.quantizer.train(training)
+        return self._decode(self.quantizer.lookup(codes))
 
     def loss(
         self, batch: dict, step: int = 0, features: nn.Module | None = None
@@ -251,33 +276,32 @@ class AdversarialVQGAN(nn.Module):
             Player(
                 "tokenizer", [p for p in self.tokenizer.parameters() if p.requires_grad], self.loss
             ),
-            Player("discriminator", list(self.discriminator.parameters()), self.judge),
+            Player("discriminator", list(self.discriminator.parameters()), self.discriminator_loss),
         ]
 
     def loss(self, batch: dict, step: int = 0) -> tuple[Tensor, dict[str, Tensor]]:
         """The tokenizer's side: reconstruction + adaptive weight * generator hinge (equation 7)."""
         x_hat, total, parts = self.tokenizer.reconstruct(batch["image"], self.features)
-        if step < self.config.adversarial_start:
+        if step < self.config.gan_start:
             return total, parts
         with frozen(self.discriminator):
             fooling = generator_hinge(self.discriminator(x_hat))
         weight = 0.0
         if torch.is_grad_enabled():
             last = self.tokenizer.decoder.conv_out.weight
-            weight = self.config.adversarial_weight * adaptive_weight(total, fooling, last)
+            weight = self.config.gan_weight * adaptive_weight(total, fooling, last)
             parts["adaptive_weight"] = weight
         parts["generator"] = fooling.detach()
         return total + weight * fooling, parts
 
-    def judge(self, batch: dict, step: int = 0) -> tuple[Tensor, dict[str, Tensor]]:
+    def discriminator_loss(self, batch: dict, step: int = 0) -> tuple[Tensor, dict[str, Tensor]]:
         """The discriminator's side: hinge loss on real images and detached reconstructions."""
-        if step < self.config.adversarial_start:
+        if step < self.config.gan_start:
             idle = sum(p.sum() for p in self.discriminator.parameters()) * 0.0
             return idle, {}
         x = batch["image"]
         with torch.no_grad():
-            codes = self.tokenizer.encode(x)
-            x_hat = self.tokenizer.decode(codes)
+            x_hat = self.tokenizer.reconstruct_still(x)
         real, fake = self.discriminator(x), self.discriminator(x_hat)
         total = discriminator_hinge(real, fake)
         return total, {"real": real.mean().detach(), "fake": fake.mean().detach()}

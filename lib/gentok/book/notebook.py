@@ -32,7 +32,15 @@ from gentok.book.pairs import (
 )
 from gentok.book.staleness import stale_records
 
-__all__ = ["execute", "refresh", "run", "student", "study", "without_solutions"]
+__all__ = [
+    "execute",
+    "refresh",
+    "run",
+    "slides",
+    "student",
+    "study",
+    "without_solutions",
+]
 
 PROFILES = ("smoke", "probe", "cpu", "study", "gpu")
 CELL_SECONDS = {"smoke": 120, "probe": 600, "cpu": 600, "study": 7200, "gpu": 24 * 3600}
@@ -177,6 +185,21 @@ def student(root: Path) -> Path:
     return folder
 
 
+def slides(root: Path) -> list[Path]:
+    """Write a deck for every notebook with cells tagged `slide` under _build/slides/."""
+    from gentok.book.slides import deck
+
+    folder, written = root / "_build" / "slides", []
+    for path in sources(root):
+        notebook = read_pair(path)
+        text = deck(notebook, path.stem) if notebook is not None else None
+        if text is not None:
+            folder.mkdir(parents=True, exist_ok=True)
+            written.append(folder / f"{path.stem}.html")
+            written[-1].write_text(text, encoding="utf-8")
+    return written
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m gentok.book.notebook", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
@@ -199,6 +222,7 @@ def _parser() -> argparse.ArgumentParser:
     add("stale", "list stale notebooks and records (exit code 1 if any)", profile=True)
     add("pairs", "list pairs whose halves differ (exit code 1 if any)")
     add("student", "write copies without solutions under _build/student/")
+    add("slides", "write a deck for every notebook with cells tagged slide under _build/slides/")
     return parser
 
 
@@ -211,6 +235,9 @@ def _run_command(options: argparse.Namespace, root: Path) -> int:
         refresh(root, options.profile, options.force)
     elif options.command == "student":
         print(f"wrote {student(root)}")
+    elif options.command == "slides":
+        decks = [path.relative_to(root).as_posix() for path in slides(root)]
+        print("\n".join(decks) or "no cell is tagged slide yet")
     elif options.command == "pairs":
         differing = [path.stem for path in sources(root) if not in_step(path)]
         print("\n".join(differing) or "all pairs are in step")

@@ -59,6 +59,7 @@ class System:
 _DATA = resources.files("gentok.book").joinpath("systems.json").read_text(encoding="utf-8")
 _SYSTEMS = tuple(System(**entry) for entry in json.loads(_DATA))
 _BY_SLUG = {system.slug: system for system in _SYSTEMS}
+_BEFORE = resources.files("gentok.book").joinpath("prerequisites.json")
 
 
 def systems() -> tuple[System, ...]:
@@ -82,6 +83,15 @@ def get(slug: str) -> System:
         hint = nearest(slug, list(_BY_SLUG)) or "; `gentok list` prints them all"
         raise ValueError(f"unknown system {slug!r}{hint}")
     return _BY_SLUG[slug]
+
+
+def prerequisites(slug: str) -> dict[str, str]:
+    """The chapters to read before one, in reading order, and what each is needed for.
+
+    Raises:
+        ValueError: if there is no such system.
+    """
+    return json.loads(_BEFORE.read_text(encoding="utf-8"))[get(slug).slug]
 
 
 def load(slug: str) -> ModuleType:

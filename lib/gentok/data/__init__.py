@@ -12,7 +12,7 @@ from gentok.data.imageset import ImageSet, batches, generator, to_float, to_uint
 from gentok.data.motion import Motion, forward_kinematics, sample_motions
 from gentok.data.music import Music, render_music, sample_music
 from gentok.data.photos import PHOTOGRAPHS, photographs
-from gentok.data.plain_shapes import plain_scenes, plain_shapes
+from gentok.data.plain_shapes import centred_shapes, plain_scenes, plain_shapes
 from gentok.data.real_images import cifar10, mnist
 from gentok.data.real_shapes import Mesh, meshes, mocap
 from gentok.data.real_sound import Sounds, chorales, spoken_digits
@@ -54,6 +54,7 @@ __all__ = [
     "available",
     "batches",
     "captions",
+    "centred_shapes",
     "chorales",
     "cifar10",
     "class_images",

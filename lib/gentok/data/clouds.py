@@ -61,7 +61,7 @@ class Clouds:
         return found if self.parts is None else found | {"parts": self.parts}
 
 
-def normalise(points: Tensor) -> Tensor:
+def normalize(points: Tensor) -> Tensor:
     """Move the mean of each cloud (..., P, 3) to 0 and scale its farthest point to distance 1."""
     points = points - points.mean(-2, keepdim=True)
     return points / points.norm(dim=-1).amax(-1)[..., None, None].clamp_min(1e-12)
@@ -91,7 +91,7 @@ def solid_clouds(
         vertices, faces = solid_mesh(classes[label], RESOLUTION)
         stretched = vertices * torch.exp((2 * torch.rand(3, generator=rng) - 1) * STRETCH)
         points[i], _ = sample_mesh(stretched, faces, num_points, _draw(rng))
-    return Clouds(normalise(points), labels, tuple(classes))
+    return Clouds(normalize(points), labels, tuple(classes))
 
 
 def object_clouds(n: int, num_points: int = 1024, seed: int = 0) -> Clouds:
@@ -106,7 +106,7 @@ def object_clouds(n: int, num_points: int = 1024, seed: int = 0) -> Clouds:
     for i, label in enumerate(labels.tolist()):
         rng = generator(seed, i, 1)
         points[i], parts[i] = _assemble(_BUILDERS[label](rng), num_points, rng)
-    return Clouds(normalise(points), labels, OBJECT_NAMES, parts)
+    return Clouds(normalize(points), labels, OBJECT_NAMES, parts)
 
 
 def cloud_batches(
@@ -181,7 +181,7 @@ def read_cloud(path: Path, num_points: int) -> Tensor:
         raise ValueError(f"{path} is not a readable .npy file: {error}") from error
     if array.ndim != 2 or array.shape[1] < 3 or len(array) < num_points:
         raise ValueError(f"{path} must be ({num_points} or more, 3), got {array.shape}")
-    return normalise(torch.from_numpy(array[:, :3].astype(np.float32)))
+    return normalize(torch.from_numpy(array[:, :3].astype(np.float32)))
 
 
 @lru_cache(maxsize=len(SOLID_NAMES) + 1)

@@ -9,12 +9,16 @@ Shapes: n scenes, K places for objects, H = W = size pixels.
 from dataclasses import replace
 
 import torch
+from torch import Tensor
 
 from gentok.data.imageset import ImageSet, to_uint8
 from gentok.data.world import SHAPES, Scenes, sample_scenes
 from gentok.data.world_images import render_images
 
 CHUNK = 512  # scenes rendered at a time, so that memory does not grow with n
+EASIEST = ("disc", "ring", "cross", "star", "heart")  # outlines that no two share
+CENTRED_RADIUS = 0.65  # of half the picture
+GREYS = (0.4, 0.6)  # the two ends of its floor's shading
 
 
 def plain_scenes(n: int, seed: int = 0, max_objects: int = 1) -> Scenes:
@@ -55,7 +59,38 @@ def plain_shapes(n: int, size: int = 32, seed: int = 0, max_objects: int = 1) ->
         ValueError: if ``n`` < 1, ``size`` < 4 or ``max_objects`` is not in 1..9.
     """
     scenes = plain_scenes(n, seed, max_objects)
-    parts = [scenes[i : i + CHUNK] for i in range(0, n, CHUNK)]
-    images = torch.cat([to_uint8(render_images(part, size)) for part in parts])
     source = "procedural world: upright shapes on plain floors"
-    return ImageSet(images, scenes.shape[:, 0].clone(), SHAPES, source)
+    return ImageSet(_drawn(scenes, size), scenes.shape[:, 0].clone(), SHAPES, source)
+
+
+def centred_shapes(n: int, size: int = 32, seed: int = 0) -> ImageSet:
+    """Draw one of the five `EASIEST` shapes in the middle, all of one size, on a grey floor.
+
+    What is left to learn is the outline of a class and its colour: a network of a quarter of a
+    million parameters draws them after a minute of one core.
+
+    Args: as :func:`plain_shapes`.
+
+    Returns:
+        An image set of (n, 3, H, W) bytes with labels (n,), indices into `EASIEST`.
+
+    Raises:
+        ValueError: if ``n`` < 1 or ``size`` < 4.
+    """
+    scenes = plain_scenes(n, seed)
+    kind = scenes.shape % len(EASIEST)  # two of the ten shapes' numbers for each
+    scenes = replace(
+        scenes,
+        shape=torch.tensor([SHAPES.index(name) for name in EASIEST])[kind],
+        position=torch.zeros_like(scenes.position),
+        radius=torch.full_like(scenes.radius, CENTRED_RADIUS),
+        floor=torch.tensor(GREYS).view(1, 2, 1).expand_as(scenes.floor),
+    )
+    source = "procedural world: five shapes of one size in the middle of grey floors"
+    return ImageSet(_drawn(scenes, size), kind[:, 0].clone(), EASIEST, source)
+
+
+def _drawn(scenes: Scenes, size: int) -> Tensor:
+    """Pictures of scenes, (n, 3, H, W) bytes."""
+    parts = [scenes[i : i + CHUNK] for i in range(0, len(scenes), CHUNK)]
+    return torch.cat([to_uint8(render_images(part, size)) for part in parts])

@@ -10,7 +10,7 @@ Shapes: B batch, N tokens, D channels, h number of heads, d channels of a head.
 import torch
 from torch import Tensor, nn
 
-from gentok.nn.rope import Rope, grid_positions
+from gentok.nn.rope import Rope, grid_positions, turn_pairs
 
 
 def sincos_1d(positions: Tensor, dim: int, base: float = 10000.0) -> Tensor:
@@ -79,14 +79,13 @@ class AxialRope2d(nn.Module):
         if head_dim % 4:
             raise ValueError(f"head_dim must be a multiple of 4, got {head_dim}")
         rope = Rope((head_dim // 2, head_dim // 2), base)
-        angles = rope.angles(grid_positions(height, width))  # (N, d/2)
-        # Neighbouring channels (2i, 2i+1) form the pair that angle i turns.
-        angles = angles.repeat_interleave(2, dim=-1).float()  # (N, d)
-        self.register_buffer("cos", angles.cos(), persistent=False)
-        self.register_buffer("sin", angles.sin(), persistent=False)
+        angles = rope.angles(grid_positions(height, width)).float()  # (N, d/2)
+        # Two real numbers a pair, not one complex: `module.to(dtype)` would drop imaginary parts.
+        turns = torch.stack([angles.cos(), angles.sin()], dim=-1)  # (N, d/2, 2)
+        self.register_buffer("turns", turns, persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Turn each pair of channels by its token's angles.
+        """Turn each pair of channels by its token's angle.
 
         Args:
             x: queries or keys, (B, h, N, d).
@@ -94,8 +93,7 @@ class AxialRope2d(nn.Module):
         Returns:
             The same shape; norms are kept.
         """
-        turned = torch.stack([-x[..., 1::2], x[..., 0::2]], dim=-1).flatten(-2)  # 90 degrees
-        return x * self.cos.to(x.dtype) + turned * self.sin.to(x.dtype)
+        return turn_pairs(x, self.turns)
 
 
 class TimestepEmbedding(nn.Module):

@@ -228,13 +228,13 @@ class TopKSAE(SparseDictionary):
         return without_parallel_gradient(self.dictionary)
 
     @torch.no_grad()
-    def normalise(self) -> None:
+    def normalize(self) -> None:
         """Bring every dictionary entry back to length 1."""
         self.dictionary.copy_(unit_rows(self.dictionary))
 
     def train(self, mode: bool = True) -> "TopKSAE":
         """Also normalise: `loss` does it before each step, this after the last one."""
-        self.normalise()
+        self.normalize()
         return super().train(mode)
 
     def activations(self, x: Tensor) -> Tensor:
@@ -278,7 +278,7 @@ class TopKSAE(SparseDictionary):
         """
         x = batch["x"]
         if self.training:
-            self.normalise()
+            self.normalize()
         a = self.activations(x)
         values, indices = a.topk(self.k, sorted=False)
         residual = x - self.combine(values, indices) - self.bias

@@ -62,7 +62,7 @@ class DiscreteDiffusion:
     """A chain over K codes and MASK, known by its closed form. It has no parameters.
 
     Args:
-        num_codes: K.
+        codebook_size: K.
         kept: alpha-bar_t, probability of being untouched up to step t, (T,), falling, positive.
         masked: gamma-bar_t, probability of being MASK after step t, (T,), not falling.
 
@@ -70,18 +70,18 @@ class DiscreteDiffusion:
         ValueError: if these are no such probabilities.
     """
 
-    def __init__(self, num_codes: int, kept: Tensor, masked: Tensor):
+    def __init__(self, codebook_size: int, kept: Tensor, masked: Tensor):
         kept, masked = kept.double(), masked.double()
-        if num_codes < 2 or kept.ndim != 1 or kept.shape != masked.shape or not len(kept):
+        if codebook_size < 2 or kept.ndim != 1 or kept.shape != masked.shape or not len(kept):
             raise ValueError(
-                f"need num_codes >= 2 and (T,) twice, got {num_codes}, {tuple(kept.shape)} "
+                f"need codebook_size >= 2 and (T,) twice, got {codebook_size}, {tuple(kept.shape)} "
                 f"and {tuple(masked.shape)}"
             )
         if (kept <= 0).any() or (masked < 0).any() or (kept + masked > 1 + 1e-9).any():
             raise ValueError("kept must be positive, masked not negative, their sum at most 1")
         if (kept.diff() > 0).any() or (masked.diff() < 0).any():
             raise ValueError("kept may not rise, masked may not fall")
-        self.num_codes = num_codes
+        self.codebook_size = codebook_size
         # Index -1, one past the last step, is the clean sample: all kept, none masked.
         self._kept = torch.cat([kept, kept.new_ones(1)])  # (T + 1,)
         self._masked = torch.cat([masked, masked.new_zeros(1)])
@@ -112,21 +112,21 @@ class DiscreteDiffusion:
         replaced = 1 - alpha - gamma
         # Where nothing is ever replaced, a rounding error would allow the impossible.
         replaced = replaced.where(replaced > 1e-12, torch.zeros_like(replaced))
-        return alpha, replaced / self.num_codes, gamma
+        return alpha, replaced / self.codebook_size, gamma
 
     def q_sample(self, x0: Tensor, t: Tensor) -> Tensor:
         """Codes (B, N) int64 -> a draw of q(x_t | x_0), (B, N) int64 in [0, K]."""
         alpha, _, gamma = (_column(share, x0).squeeze(-1) for share in self.cumulative(t))
         u = torch.rand(x0.shape, device=x0.device)
-        replaced = torch.randint(self.num_codes, x0.shape, device=x0.device)
+        replaced = torch.randint(self.codebook_size, x0.shape, device=x0.device)
         x_t = torch.where(u < alpha + gamma, x0, replaced)
-        return torch.where(u < gamma, self.num_codes, x_t)
+        return torch.where(u < gamma, self.codebook_size, x_t)
 
     def prior_sample(self, batch: int, num_tokens: int, device=None) -> Tensor:
         """A draw of the state after the last step, when the codes are forgotten: (B, N) int64."""
-        x = torch.randint(self.num_codes, (batch, num_tokens), device=device)
+        x = torch.randint(self.codebook_size, (batch, num_tokens), device=device)
         hidden = torch.rand(batch, num_tokens, device=device) < self._masked[-2].item()
-        return x.masked_fill(hidden, self.num_codes)
+        return x.masked_fill(hidden, self.codebook_size)
 
     def posterior(self, log_x0: Tensor, x_t: Tensor, t: Tensor, s: Tensor | int) -> Tensor:
         """log p(x_s | x_t) = log sum over x_0 of q(x_s | x_t, x_0) p(x_0) (equations 6 and 11).
@@ -186,20 +186,22 @@ class DiscreteDiffusion:
         return sample_categorical(self.posterior(log_x0, x_t, t, s))
 
     def _log_x0(self, logits: Tensor) -> Tensor:
-        if logits.shape[-1] != self.num_codes:
-            raise ValueError(f"logits must be (B, N, {self.num_codes}), got {tuple(logits.shape)}")
+        if logits.shape[-1] != self.codebook_size:
+            raise ValueError(
+                f"logits must be (B, N, {self.codebook_size}), got {tuple(logits.shape)}"
+            )
         return F.log_softmax(logits.float(), dim=-1).clamp_min(LOG_ZERO)
 
     def _one_hot(self, x0: Tensor) -> Tensor:
         """log one-hot, (B, N) -> (B, N, K)."""
-        log_x0 = torch.full((*x0.shape, self.num_codes), LOG_ZERO, device=x0.device)
+        log_x0 = torch.full((*x0.shape, self.codebook_size), LOG_ZERO, device=x0.device)
         return log_x0.scatter(-1, x0[..., None], 0.0)
 
     def _to_state(self, x_t: Tensor, t: Tensor, s: Tensor | int) -> Tensor:
         """log q(x_t | x_s) for each x_s, (B, N, K + 1): a column of the transition matrix."""
         alpha, beta, gamma = (_column(share, x_t) for share in self.cumulative(t, s))
-        hidden = (x_t == self.num_codes)[..., None]  # (B, N, 1)
-        size = (*x_t.shape, self.num_codes + 1)
+        hidden = (x_t == self.codebook_size)[..., None]  # (B, N, 1)
+        size = (*x_t.shape, self.codebook_size + 1)
         column = _log(torch.where(hidden, gamma, beta)).expand(size)
         stay = _log(torch.where(hidden, torch.ones_like(alpha), alpha + beta))
         column = column.scatter(-1, x_t[..., None], stay)  # MASK stays MASK, a code is kept
@@ -258,10 +260,10 @@ def discrete_sample(
         raise ValueError(f"steps must fall and be at least 0, got {steps[:8]}")
     for t, s in jumps:
         if known is not None:
-            x = torch.where(known < diffusion.num_codes, known, x)
+            x = torch.where(known < diffusion.codebook_size, known, x)
         now = torch.full((len(x),), t, device=x.device)
         x = diffusion.step(network(x, now), x, now, s, truncation)
-    return x if known is None else torch.where(known < diffusion.num_codes, known, x)
+    return x if known is None else torch.where(known < diffusion.codebook_size, known, x)
 
 
 def _column(share: Tensor, x: Tensor) -> Tensor:

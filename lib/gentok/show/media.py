@@ -1,8 +1,8 @@
 """Things that move or sound, inside the page: videos, skeletons, audio players.
 
 Each `show_...` returns HTML that holds its data, so that it plays in the rendered book and in a
-stored notebook without a kernel, a script or a network. Moving pictures are GIFs; a reader whose
-system asks for less motion sees a strip of frames instead.
+stored notebook without a kernel, a script or a network. Moving pictures are GIFs that can be
+paused; a reader whose system asks for less motion sees a strip of frames instead.
 
 Shapes: n clips, T frames, C channels (1 or 3), H W pixels, J joints, L samples.
 """
@@ -31,6 +31,15 @@ INK = (34, 34, 34)
 RIGHT, LEFT, MIDDLE = (1, 115, 178), (222, 143, 5), (90, 90, 90)  # colour-blind-safe
 GAP = 6  # pixels between clips
 TILE = 112  # pixels, the least height that a clip is shown at
+# The pause button is a disclosure, so it works without a script and from the keyboard: closed, the
+# moving picture is gone and frames stand still in its place.
+MOTION = """<style>
+.gentok-motion details[open] ~ .still { display: none; }
+@media (prefers-reduced-motion: reduce) {
+  .gentok-motion details { display: none; }
+  .gentok-motion details[open] ~ .still { display: block; }
+}
+</style>"""
 LEAST_PAUSE = 20  # milliseconds; browsers show faster GIFs at 100 ms a frame
 
 
@@ -204,11 +213,12 @@ def _moving(frames: np.ndarray, fps: float, title: str, alt: str) -> "HTML":
     chosen = np.linspace(0, len(frames) - 1, min(4, len(frames))).round().astype(int)
     _one_palette(np.concatenate(frames[chosen], axis=0)[None])[0].save(still, "PNG", optimize=True)
     caption = f"<figcaption><strong>{escape(title)}</strong></figcaption>" if title else ""
+    described = escape(alt or title)
     return _html(
-        f'<figure style="margin:0.5em 0">{caption}<picture>'
-        f'<source media="(prefers-reduced-motion: reduce)" srcset="{_data("image/png", still)}">'
-        f'<img alt="{escape(alt or title)}" style="max-width:100%" '
-        f'src="{_data("image/gif", gif)}"></picture></figure>'
+        f'{MOTION}<figure class="gentok-motion" style="margin:0.5em 0">{caption}<details open>'
+        f'<summary>Pause or play</summary><img alt="{described}" style="max-width:100%" '
+        f'src="{_data("image/gif", gif)}"></details><img class="still" alt="Still frames: '
+        f'{described}" style="max-width:100%" src="{_data("image/png", still)}"></figure>'
     )
 
 

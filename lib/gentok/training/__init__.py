@@ -3,6 +3,7 @@
 from gentok.training.checkpoint import load_checkpoint, load_model, save
 from gentok.training.loop import Fit, fit
 from gentok.training.parameter_groups import ParameterGroup, decay_groups
+from gentok.training.plan import Stage, preset_of
 from gentok.training.schedules import Schedule
 from gentok.training.shared import share_weights
 from gentok.training.stages import stage
@@ -11,10 +12,12 @@ __all__ = [
     "Fit",
     "ParameterGroup",
     "Schedule",
+    "Stage",
     "decay_groups",
     "fit",
     "load_checkpoint",
     "load_model",
+    "preset_of",
     "save",
     "share_weights",
     "stage",

@@ -124,7 +124,7 @@ def load_model(
     """
     tensors, meta = load_checkpoint(path)
     try:
-        config = _restore(config_class, meta["config"])
+        config = restore_config(config_class, meta["config"])
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(
             f"checkpoint {path} holds a {meta.get('model', 'model')} without a configuration "
@@ -142,8 +142,12 @@ def config_of(model: nn.Module) -> dict[str, Any] | None:
     return dataclasses.asdict(config) if dataclasses.is_dataclass(config) else None
 
 
-def _restore(cls: type[C], values: dict[str, Any]) -> C:
-    """Rebuild a (nested) dataclass from JSON, where tuples have become lists."""
+def restore_config(cls: type[C], values: dict[str, Any]) -> C:
+    """Rebuild a (nested) dataclass from JSON, where tuples have become lists.
+
+    Raises:
+        TypeError: if the values are not those of the class.
+    """
     hints = typing.get_type_hints(cls)
     return cls(**{name: _value(hints.get(name), value) for name, value in values.items()})
 
@@ -154,7 +158,7 @@ def _value(hint: Any, value: Any) -> Any:
     if isinstance(value, dict):
         for option in (hint, *typing.get_args(hint)):  # a dataclass, or `Dataclass | None`
             if dataclasses.is_dataclass(option):
-                return _restore(option, value)
+                return restore_config(option, value)
     return value
 
 

@@ -1,14 +1,4 @@
-"""Stages: where a recipe that trains several networks keeps each.
-
-``<part>/<slug>/recipe.py`` defines
-
-- ``train(config, profile, *, out, resume, seed) -> nn.Module``: trains the system and returns it.
-  ``out`` is the system's checkpoint file, or None. A recipe of several stages keeps the earlier
-  ones beside it, at ``stage(out, "<name>")``;
-- ``sample(checkpoint_path, out, *, n, seed)``: writes ``n`` samples to the file ``out``.
-
-Hyperparameters live there and not in the models, because the paper states them per experiment.
-"""
+"""Where a recipe that trains several networks keeps each; `gentok.training.plan` says the rest."""
 
 from pathlib import Path
 

@@ -19,13 +19,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from gentok.backbones.cvt.attention import ConvAttention
-from gentok.base.classifier import (
-    Classifier,
-    DropPath,
-    check_image,
-    drop_rates,
-    init_linears,
-)
+from gentok.base.classifier import Classifier, check_image, init_linears
+from gentok.nn.blocks import PreNormBlock
+from gentok.nn.stochastic_depth import drop_rates
+from gentok.nn.transformer import Mlp
 
 __all__ = [
     *("PRESETS", "CvT", "CvTConfig", "ConvAttention", "ConvEmbed"),
@@ -33,7 +30,7 @@ __all__ = [
 ]
 
 POSITIONS = {"none": (), "first": (0,), "last": (2,), "every": (0, 1, 2)}  # stages with a table
-ACTIVATIONS = ("quick_gelu", "gelu")
+ACTIVATIONS = {"quick_gelu": "quick", "gelu": "none"}
 
 
 @dataclass(frozen=True)
@@ -125,41 +122,12 @@ class ConvEmbed(nn.Module):
         return self.norm(x.flatten(2).transpose(1, 2)), tuple(x.shape[2:])
 
 
-class Mlp(nn.Module):
-    """Linear, activation, Linear."""
-
-    def __init__(self, dim: int, hidden: int, activation: str):
-        super().__init__()
-        if activation not in ACTIVATIONS:
-            raise ValueError(f"unknown activation {activation!r}; accepted: {ACTIVATIONS}")
-        self.quick = activation == "quick_gelu"
-        self.fc1 = nn.Linear(dim, hidden)
-        self.fc2 = nn.Linear(hidden, dim)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(B, N, C) -> (B, N, C)."""
-        x = self.fc1(x)
-        return self.fc2(x * torch.sigmoid(1.702 * x) if self.quick else F.gelu(x))
-
-
-class Block(nn.Module):
-    """Pre-norm: x + Attention(LN x), then x + MLP(LN x); both branches may be dropped."""
-
-    def __init__(self, config: CvTConfig, stage: int, drop: float):
-        super().__init__()
-        dim = config.widths[stage]
-        self.norm1 = nn.LayerNorm(dim)
-        self.attention = ConvAttention(
-            dim, config.heads[stage], config.projections[stage], config.kv_stride
-        )
-        self.norm2 = nn.LayerNorm(dim)
-        self.mlp = Mlp(dim, config.mlp_ratio * dim, config.activation)
-        self.drop_path = DropPath(drop)
-
-    def forward(self, x: Tensor, size: tuple[int, int]) -> Tensor:
-        """(B, N, C) -> (B, N, C)."""
-        x = x + self.drop_path(self.attention(self.norm1(x), size))
-        return x + self.drop_path(self.mlp(self.norm2(x)))
+def cvt_block(config: CvTConfig, stage: int, drop: float) -> PreNormBlock:
+    """Pre-norm block of a stage: (B, N, C) and the grid's size -> (B, N, C)."""
+    dim = config.widths[stage]
+    attention = ConvAttention(dim, config.heads[stage], config.projections[stage], config.kv_stride)
+    mlp = Mlp(dim, config.mlp_ratio * dim, ACTIVATIONS[config.activation])
+    return PreNormBlock(dim, attention, mlp, eps=1e-5, drop_path=drop)
 
 
 class Stage(nn.Module):
@@ -184,7 +152,7 @@ class Stage(nn.Module):
             self.class_token = nn.Parameter(torch.empty(1, 1, dim))
             nn.init.trunc_normal_(self.class_token, std=config.init_std)
         rates = drop_rates(config.drop_path[index], config.depths[index])
-        self.blocks = nn.ModuleList(Block(config, index, rate) for rate in rates)
+        self.blocks = nn.ModuleList(cvt_block(config, index, rate) for rate in rates)
 
     def tokens(self, x: Tensor) -> tuple[Tensor, tuple[int, int]]:
         """What the first block sees: (B, C_in, H_in, W_in) -> (B, N, C), (H, W)."""
@@ -291,6 +259,9 @@ def _check(config: CvTConfig) -> None:
             )
     if min(config.depths) < 1:
         raise ValueError(f"depths must be at least 1, got {config.depths}")
+    if config.activation not in ACTIVATIONS:
+        accepted = tuple(ACTIVATIONS)
+        raise ValueError(f"unknown activation {config.activation!r}; accepted: {accepted}")
     if config.position not in POSITIONS:
         raise ValueError(f"unknown position {config.position!r}; accepted: {tuple(POSITIONS)}")
 

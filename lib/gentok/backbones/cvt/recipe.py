@@ -8,7 +8,7 @@ uses SGD.
 """
 
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +16,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from gentok.backbones.cvt.model import CvT, CvTConfig, build
+from gentok.backbones.cvt.model import PRESETS, CvT, CvTConfig, build
 from gentok.data import (
     ImageSet,
     available,
@@ -31,58 +31,102 @@ from gentok.data.folder import find, missing
 from gentok.data.image_folder import folder_batches
 from gentok.data.mixing import erased, mixed
 from gentok.data.real_images import CIFAR10_CLASSES
-from gentok.training.loop import Schedule, decay_groups, fit, load_model
+from gentok.training.loop import Schedule, fit, load_model
+from gentok.training.parameter_groups import SPARED
+from gentok.training.plan import Stage, preset_of
 from gentok.training.profiles import Profile
 
 Batches = Callable[[int], dict[str, Tensor]]
 FOLDER = "images"  # of GENTOK_DATA, one sub-folder a class, for presets of large images
 LARGEST_PATCH = 96  # pixels; larger images must come from the folder
-IMAGES = 8192  # pictures of an embedded set
 IMAGENET, EPOCHS, BATCH = 1_281_167, 300, 2048
 MICRO_BATCH = 256  # images that share batch statistics, as in the paper's code
 
 
-def train(
-    config: CvTConfig, profile: Profile, *, out: str | Path | None, resume: bool, seed: int
-) -> CvT:
-    """Train a classifier.
+@dataclass(frozen=True)
+class Plan:
+    """What decides a training.
 
-    Presets of up to 96 pixels learn to name the photograph that a patch comes from, or in the gpu
-    profile CIFAR-10 if it is there; the head takes their number of classes. Larger ones need
-    ImageNet's layout under ``GENTOK_DATA/images/<class>/``.
+    Args:
+        data: ``"photographs"`` (which of the embedded ones a patch comes from), ``"cifar10"``, or
+            ``"folder"``: ImageNet's layout under ``GENTOK_DATA/images/<class>/``.
+        pictures: how many patches of photographs.
+        size: of the network, but for the number of classes where the data are small;
+            ``classifier``: how it is trained.
+    """
+
+    data: str
+    pictures: int
+    size: CvTConfig
+    classifier: Stage
+
+
+PUBLISHED = {"cvt-13": 0.05, "cvt-21": 0.1, "cvt-w24": 0.1}  # weight decay
+
+
+def plan(preset: str, profile: Profile) -> Plan:
+    """The training of a preset.
+
+    Raises:
+        ValueError: if there is no such preset.
+    """
+    size = preset_of(PRESETS, preset)
+    if preset in PUBLISHED:
+        return Plan("folder", 0, size, _published(profile, PUBLISHED[preset]))
+    classifier = Stage(
+        steps=profile.pick(smoke=4, cpu=600, gpu=20_000),
+        batch_size=profile.pick(smoke=8, cpu=32, gpu=128),
+        lr=2e-3,
+        weight_decay=0.05,
+        spare=SPARED,
+        warmup=profile.pick(smoke=1, cpu=20, gpu=500),
+        schedule="cosine",
+    )
+    real = profile.name == "gpu" and available().get("cifar10")
+    pictures = profile.pick(smoke=64, cpu=8192)
+    return Plan("cifar10" if real else "photographs", pictures, size, classifier)
+
+
+def _published(profile: Profile, weight_decay: float) -> Stage:
+    epoch = IMAGENET / BATCH  # steps
+    batch_size = profile.pick(smoke=8, cpu=32, gpu=BATCH)
+    return Stage(
+        steps=profile.pick(smoke=4, cpu=600, gpu=round(EPOCHS * epoch)),
+        batch_size=batch_size,
+        lr=2e-3,
+        weight_decay=weight_decay,
+        spare=SPARED,
+        warmup=profile.pick(smoke=1, cpu=20, gpu=round(5 * epoch)),
+        schedule=Schedule("cosine", floor=0.005),  # 1e-5
+        clip=None,
+        accumulate=max(1, batch_size // MICRO_BATCH),
+        precision="bf16" if profile.name == "gpu" else "no",
+    )
+
+
+def train(preset: str, profile: Profile, *, out: str | Path | None, resume: bool, seed: int) -> CvT:
+    """Train a classifier.
 
     Returns:
         the network in eval mode.
 
     Raises:
         FileNotFoundError: if the preset needs the image folder and it is absent.
-        ValueError: if the data have more classes than the preset.
+        ValueError: if there is no such preset, or the data have more classes than it.
     """
-    large = config.image_size > LARGEST_PATCH
-    batch_size = profile.pick(smoke=8, cpu=32, gpu=BATCH if large else 128)
-    draw, config = _source(config, profile, batch_size, seed)
+    task = plan(preset, profile)
+    draw, config = _source(task, seed)
     draw = erased(mixed(draw, config.num_classes, seed=seed), 0.25, seed)
-    epoch = IMAGENET / BATCH  # steps
-    steps = profile.pick(smoke=4, cpu=600, gpu=round(EPOCHS * epoch) if large else 20_000)
     torch.manual_seed(seed)
     model = build(config).to(profile.device)
-    shallow = config.depths == (1, 2, 10)
-    fitted = fit(
+    return fit(
         model,
         draw,
-        steps=steps,
-        lr=2e-3,
-        groups=decay_groups(model, 0.05 if shallow or not large else 0.1),
-        warmup=profile.pick(smoke=1, cpu=20, gpu=round(5 * epoch) if large else 500),
-        schedule=Schedule("cosine", floor=0.005) if large else "cosine",  # 1e-5
-        clip=None if large else 1.0,
-        accumulate=max(1, batch_size // MICRO_BATCH),
-        precision="bf16" if large and profile.name == "gpu" else "no",
+        **task.classifier.fit_arguments(model),
         seed=seed,
         out=out,
         resume=resume,
-    )
-    return fitted.model
+    ).model
 
 
 def sample(checkpoint: str | Path, out: str | Path, *, n: int, seed: int) -> None:
@@ -122,22 +166,20 @@ def sample(checkpoint: str | Path, out: str | Path, *, n: int, seed: int) -> Non
     plt.close(figure)
 
 
-def _source(
-    config: CvTConfig, profile: Profile, batch_size: int, seed: int
-) -> tuple[Batches, CvTConfig]:
+def _source(task: Plan, seed: int) -> tuple[Batches, CvTConfig]:
     """Batches, and the configuration with a head for their classes."""
-    if config.image_size > LARGEST_PATCH:
-        draw, num_classes = folder_crops(_folder(config), config.image_size, batch_size, seed)
-        if num_classes > config.num_classes:
-            raise ValueError(f"num_classes: the data have {num_classes}, got {config.num_classes}")
-        return draw, config
-    if profile.name == "gpu" and available().get("cifar10") and config.image_size == 32:
+    size, rows = task.size, task.classifier.batch_size
+    if task.data == "folder":
+        draw, num_classes = folder_crops(_folder(size), size.image_size, rows, seed)
+        if num_classes > size.num_classes:
+            raise ValueError(f"num_classes: the data have {num_classes}, got {size.num_classes}")
+        return draw, size
+    if task.data == "cifar10":
         images = cifar10("train")
     else:
-        count = profile.pick(smoke=64, cpu=IMAGES)
-        images = photographs(config.image_size, "train", seed, count)
-    config = replace(config, num_classes=len(images.class_names))
-    return batches(images, batch_size, seed, flip=True), config
+        images = photographs(size.image_size, "train", seed, task.pictures)
+    size = replace(size, num_classes=len(images.class_names))
+    return batches(images, rows, seed, flip=True), size
 
 
 def _test_images(config: CvTConfig, n: int, seed: int) -> ImageSet:

@@ -16,8 +16,9 @@ from torch import Tensor, nn
 from gentok.base.masked.groups import Groups, State, take
 from gentok.base.masked.unmask import Schedule, generate
 from gentok.nn.attention import SelfAttention
+from gentok.nn.blocks import AdaLNBlock
 from gentok.nn.position import LabelEmbedding, check_label
-from gentok.nn.transformer import Mlp, Modulation, init_linears_xavier, modulate
+from gentok.nn.transformer import Mlp, Modulation, init_linears_xavier
 
 
 @dataclass(frozen=True)
@@ -88,23 +89,11 @@ class TokenHead(nn.Module):
         return F.linear(h, words.detach(), self.bias)[..., : self.codebook_size]
 
 
-class NATBlock(nn.Module):
+class NATBlock(AdaLNBlock):
     """DiT's adaLN-Zero block: every token attends to every token, masked or not."""
 
     def __init__(self, dim: int, num_heads: int, mlp_ratio: int = 4):
-        super().__init__()
-        self.norm1 = nn.LayerNorm(dim, eps=1e-6, elementwise_affine=False)
-        self.attention = SelfAttention(dim, num_heads)
-        self.norm2 = nn.LayerNorm(dim, eps=1e-6, elementwise_affine=False)
-        self.mlp = Mlp(dim, mlp_ratio * dim)
-        self.modulation = Modulation(dim, 6)
-
-    def forward(self, x: Tensor, c: Tensor) -> Tensor:
-        """Tokens (B, N, D), condition (B, D) -> (B, N, D)."""
-        shift_a, scale_a, gate_a, shift_m, scale_m, gate_m = self.modulation(c)
-        attended = self.attention(modulate(self.norm1(x), shift_a, scale_a))
-        x = x + gate_a[:, None] * attended
-        return x + gate_m[:, None] * self.mlp(modulate(self.norm2(x), shift_m, scale_m))
+        super().__init__(dim, SelfAttention(dim, num_heads), Mlp(dim, mlp_ratio * dim))
 
 
 class MaskedTokenModel(nn.Module):

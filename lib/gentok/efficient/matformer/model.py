@@ -36,6 +36,7 @@ from gentok.efficient.matformer.sizes import (
 from gentok.nn.attention import SelfAttention
 from gentok.nn.causal import CausalSelfAttention, KVCache
 from gentok.nn.rope import Rope
+from gentok.nn.stochastic_depth import drop_rates
 from gentok.process.autoregressive import sample_next
 
 __all__ = [
@@ -206,12 +207,13 @@ class MatViT(MatFormer):
         self.class_token = nn.Parameter(torch.zeros(1, 1, dim))
         self.position = nn.Parameter(0.02 * torch.randn(1, 1 + side * side, dim))
         self.blocks = nn.ModuleList(
-            Block(SelfAttention(dim, config.num_heads), layer, dim, 1e-6)
-            for layer in _feed_forwards(config)
+            Block(SelfAttention(dim, config.num_heads), layer, dim, 1e-6, config.dropout, rate)
+            for layer, rate in zip(
+                _feed_forwards(config),
+                drop_rates(config.stochastic_depth, config.depth),
+                strict=True,
+            )
         )
-        for i, block in enumerate(self.blocks):
-            block.dropout.p = config.dropout
-            block.skip = config.stochastic_depth * i / max(config.depth - 1, 1)
         self.norm = nn.LayerNorm(dim, eps=1e-6)
         self.head = nn.Linear(dim, config.num_classes)
 

@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from gentok.nn.causal import KVCache
+from gentok.nn.stochastic_depth import DropPath
 
 
 def squared_relu(x: Tensor) -> Tensor:
@@ -134,25 +135,25 @@ def check_width(width: int | None, hidden: int) -> int:
     return width
 
 
-def drop_branch(x: Tensor, probability: float) -> Tensor:
-    """Stochastic depth (Huang et al. 2016): set whole items of a batch to 0, scale up the rest."""
-    if probability == 0:
-        return x
-    keep = torch.rand(len(x), 1, 1, device=x.device) >= probability
-    return x * keep / (1 - probability)
-
-
 class Block(nn.Module):
     """Pre-norm block; only its feed-forward layer is nested."""
 
-    def __init__(self, attention: nn.Module, feed_forward: nn.Module, dim: int, eps: float):
+    def __init__(
+        self,
+        attention: nn.Module,
+        feed_forward: nn.Module,
+        dim: int,
+        eps: float,
+        dropout: float = 0.0,
+        drop_path: float = 0.0,
+    ):
         super().__init__()
         self.norm1 = nn.LayerNorm(dim, eps=eps)
         self.attention = attention
         self.norm2 = nn.LayerNorm(dim, eps=eps)
         self.feed_forward = feed_forward
-        self.dropout = nn.Dropout(0.0)
-        self.skip = 0.0  # stochastic depth
+        self.dropout = nn.Dropout(dropout)
+        self.drop_path = DropPath(drop_path)
 
     def forward(self, x: Tensor, width: int | None = None, cache: KVCache | None = None) -> Tensor:
         """(B, N, D) -> (B, N, D) with the first ``width`` neurons; a cache holds earlier tokens."""
@@ -160,4 +161,4 @@ class Block(nn.Module):
         return x + self._thin(self.feed_forward(self.norm2(x), width))
 
     def _thin(self, branch: Tensor) -> Tensor:
-        return drop_branch(self.dropout(branch), self.skip if self.training else 0.0)
+        return self.drop_path(self.dropout(branch))

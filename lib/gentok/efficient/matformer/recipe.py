@@ -9,6 +9,7 @@ RandAugment is left out, and L/16 starts from scratch and not from ImageNet-21k.
 """
 
 from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -21,51 +22,125 @@ from gentok.data.folder import find, missing
 from gentok.data.mixing import mixed
 from gentok.efficient.matformer.decoding import write
 from gentok.efficient.matformer.elastic import nearest
-from gentok.efficient.matformer.model import MatLM, MatLMConfig, MatViTConfig, NestedConfig, build
+from gentok.efficient.matformer.model import (
+    PRESETS,
+    MatLM,
+    MatLMConfig,
+    MatViTConfig,
+    NestedConfig,
+    build,
+)
 from gentok.show.media import save_grid
 from gentok.training.loop import fit, load_checkpoint, load_model
+from gentok.training.plan import Stage, preset_of
 from gentok.training.profiles import Profile
 
 Batches = Callable[[int], dict[str, Tensor]]
 TOKENS = "text/tokens.npy"  # of GENTOK_DATA: whole numbers, one long row, by any tokenizer
 IMAGES = "images"  # of GENTOK_DATA, one sub-folder a class
 EPOCH = 1_281_167 / 2048  # steps of one epoch of ImageNet
-BILLIONS = {256: 10, 512: 20, 768: 30, 1024: 40, 1536: 80}  # tokens a granularity, by width
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What decides a training.
+
+    Args:
+        data: ``"pydoc"`` (characters of Python's own manual), ``"tinyshakespeare"``, ``"tokens"``
+            (``GENTOK_DATA/text/tokens.npy``), ``"world"`` (the procedural world's pictures), or
+            ``"folder"``: ImageNet's layout under ``GENTOK_DATA/images/<class>/``, with mixup.
+        pictures: how many the world draws.
+        size: of the network; ``model``: how it is trained.
+    """
+
+    data: str
+    pictures: int
+    size: NestedConfig
+    model: Stage
+
+
+# Billions of tokens that the paper trains each granularity of a MatLM on.
+BILLIONS = {
+    "matlm-78m": 10,
+    "matlm-180m": 20,
+    "matlm-310m": 30,
+    "matlm-463m": 40,
+    "matlm-850m": 80,
+}
+
+
+def plan(preset: str, profile: Profile) -> Plan:
+    """The training of a preset.
+
+    Raises:
+        ValueError: if there is no such preset.
+    """
+    size = preset_of(PRESETS, preset)
+    if preset == "tiny":
+        shakespeare = profile.name == "gpu" and available()["tinyshakespeare"]
+        stage = replace(_language(profile, 20_000), lr=4e-3, batch_size=_rows(profile, 16, 64))
+        return Plan("tinyshakespeare" if shakespeare else "pydoc", 0, size, stage)
+    if preset in BILLIONS:
+        each = round(BILLIONS[preset] * 1e9 / 1e6)  # steps of 2^20 tokens, a granularity
+        # In joint mode one step trains all four granularities.
+        steps = each if size.objective == "joint" else len(size.divisors) * each
+        return Plan("tokens", 0, size, _language(profile, steps))
+    if preset == "tiny-vit":
+        stage = replace(_vision(profile, 20_000), lr=2e-3, batch_size=_rows(profile, 32, 256, 4))
+        return Plan("world", profile.pick(smoke=64, cpu=4096), size, stage)
+    return Plan("folder", 0, size, _vision(profile, round(300 * EPOCH)))
+
+
+def _language(profile: Profile, steps: int) -> Stage:
+    """MatLM's optimiser; ``steps`` in the gpu profile."""
+    return Stage(
+        steps=profile.pick(smoke=4, cpu=1200, gpu=steps),
+        batch_size=_rows(profile, 8, 1024),
+        lr=1e-3,
+        betas=(0.9, 0.95),
+        weight_decay=0.01,
+        warmup=profile.pick(smoke=1, cpu=50, gpu=min(2000, steps // 10)),
+        schedule="cosine",
+    )
+
+
+def _vision(profile: Profile, steps: int) -> Stage:
+    """MatViT's optimiser; ``steps`` in the gpu profile."""
+    return Stage(
+        steps=profile.pick(smoke=4, cpu=1200, gpu=steps),
+        batch_size=_rows(profile, 8, 2048),
+        lr=1e-3,
+        weight_decay=0.1,
+        warmup=profile.pick(smoke=1, cpu=50, gpu=min(10_000, steps // 10)),
+        schedule="cosine",
+    )
+
+
+def _rows(profile: Profile, cpu: int, gpu: int, smoke: int = 2) -> int:
+    return profile.pick(smoke=smoke, cpu=cpu, gpu=gpu)
 
 
 def train(
-    config: NestedConfig, profile: Profile, *, out: str | Path | None, resume: bool, seed: int
+    preset: str, profile: Profile, *, out: str | Path | None, resume: bool, seed: int
 ) -> nn.Module:
-    """Train by the plan of the paper in the gpu profile, by a short one elsewhere.
-
-    A vocabulary of 96 means characters of Python's own manual, or of tiny Shakespeare in the gpu
-    profile if it is there. Other vocabularies read ``GENTOK_DATA/text/tokens.npy``. Images of 32
-    pixels are the procedural world's; larger ones come from ``GENTOK_DATA/images/<class>/``.
+    """Train a MatLM or a MatViT.
 
     Raises:
         FileNotFoundError: if the preset needs data that are absent.
-        ValueError: if the tokens are no row of whole numbers, or the images have too many classes.
+        ValueError: if there is no such preset, the tokens are no row of whole numbers, or the
+            images have too many classes.
     """
-    vision = isinstance(config, MatViTConfig)
-    draw = _images(config, profile, seed) if vision else _tokens(config, profile, seed)
-    published = config.published_params is not None
-    steps = profile.pick(smoke=4, cpu=1200, gpu=_steps(config) if published else 20_000)
+    task = plan(preset, profile)
+    draw = batches_of(task, seed)
     torch.manual_seed(seed)
-    fitted = fit(
-        build(config).to(profile.device),
+    return fit(
+        build(task.size).to(profile.device),
         draw,
-        steps=steps,
-        lr=1e-3 if published else 2e-3 if vision else 4e-3,
-        betas=(0.9, 0.999) if vision else (0.9, 0.95),
-        weight_decay=0.1 if vision else 0.01,
-        warmup=profile.pick(smoke=1, cpu=50, gpu=min(10_000 if vision else 2000, steps // 10)),
-        schedule="cosine",
-        clip=1.0,
+        **task.model.fit_arguments(),
         seed=seed,
         out=out,
         resume=resume,
-    )
-    return fitted.model
+    ).model
 
 
 def sample(checkpoint: str | Path, out: str | Path, *, n: int, seed: int) -> None:
@@ -118,38 +193,35 @@ def _retrieval(network: nn.Module, out: str | Path, n: int, seed: int) -> None:
     save_grid(torch.cat([queries, database[found]]), out, columns=n)
 
 
-def _tokens(config: MatLMConfig, profile: Profile, seed: int) -> Batches:
-    length = config.context + 1  # the last character is a target only
-    if config.vocab_size == len(ALPHABET):
-        shakespeare = profile.name == "gpu" and available()["tinyshakespeare"]
-        ids, _ = split_text(to_ids(text("tinyshakespeare" if shakespeare else "pydoc")))
-        return window_batches(ids, length, profile.pick(smoke=2, cpu=16, gpu=64), seed)
+def batches_of(task: Plan, seed: int) -> Batches:
+    """What a plan learns from."""
+    size, rows = task.size, task.model.batch_size
+    if task.data in ("pydoc", "tinyshakespeare"):
+        ids, _ = split_text(to_ids(text(task.data)))
+        return window_batches(ids, size.context + 1, rows, seed)  # the last is a target only
+    if task.data == "tokens":
+        return window_batches(_tokens(size), size.context + 1, rows, seed)
+    if task.data == "world":
+        pictures = class_images(task.pictures, size.image_size, seed=seed)
+        return batches(pictures, rows, seed=seed, flip=True)
+    return _folder(size, rows, seed)
+
+
+def _tokens(size: MatLMConfig) -> np.ndarray:
     path = find(TOKENS)
     if path is None:
-        raise missing(f"tokens of a vocabulary of {config.vocab_size:,}", TOKENS)
+        raise missing(f"tokens of a vocabulary of {size.vocab_size:,}", TOKENS)
     ids = np.load(path, mmap_mode="r")
     if ids.ndim != 1 or not np.issubdtype(ids.dtype, np.integer):
         raise ValueError(f"{path} must hold one row of whole numbers, got {ids.shape} {ids.dtype}")
-    return window_batches(ids, length, profile.pick(smoke=2, cpu=8, gpu=1024), seed)
+    return ids
 
 
-def _images(config: MatViTConfig, profile: Profile, seed: int) -> Batches:
-    if config.image_size == 32:
-        pictures = class_images(profile.pick(smoke=64, cpu=4096), 32, seed=seed)
-        return batches(pictures, profile.pick(smoke=4, cpu=32, gpu=256), seed=seed, flip=True)
+def _folder(size: MatViTConfig, rows: int, seed: int) -> Batches:
     folder = find(IMAGES)
     if folder is None:
-        raise missing(f"images of {config.image_size} pixels", f"{IMAGES}/<class>/*.jpg")
-    size = profile.pick(smoke=2, cpu=8, gpu=2048)
-    draw, num_classes = folder_batches(folder, config.image_size, size, seed)
-    if num_classes > config.num_classes:
-        raise ValueError(f"{folder} has {num_classes} classes, more than {config.num_classes}")
-    return mixed(draw, config.num_classes, mixup=0.5, cutmix=0, smoothing=0, seed=seed)
-
-
-def _steps(config: NestedConfig) -> int:
-    """The paper's training length; in joint mode one step trains all four granularities."""
-    if isinstance(config, MatViTConfig):
-        return round(300 * EPOCH)
-    each = round(BILLIONS.get(config.dim, 10) * 1e9 / 1e6)
-    return each if config.objective == "joint" else len(config.divisors) * each
+        raise missing(f"images of {size.image_size} pixels", f"{IMAGES}/<class>/*.jpg")
+    draw, num_classes = folder_batches(folder, size.image_size, rows, seed)
+    if num_classes > size.num_classes:
+        raise ValueError(f"{folder} has {num_classes} classes, more than {size.num_classes}")
+    return mixed(draw, size.num_classes, mixup=0.5, cutmix=0, smoothing=0, seed=seed)

@@ -7,7 +7,7 @@ it is float32, which a processor needs.
 """
 
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -26,14 +26,68 @@ from gentok.interpret.vsae.activations import Activations, collect
 from gentok.interpret.vsae.bench import Bench, features_of
 from gentok.interpret.vsae.corpus import Corpus, book_texts, read_corpus, train_tokenizer
 from gentok.interpret.vsae.explain import show, summarise, top_contexts
-from gentok.interpret.vsae.model import VSAE, VSAEConfig, build
+from gentok.interpret.vsae.model import PRESETS, VSAE, VSAEConfig, build
 from gentok.nn.sae import SparseDictionary, TopKSAE
 from gentok.training.loop import Fit, fit, load_model
+from gentok.training.plan import Stage, preset_of
 from gentok.training.profiles import Profile
 from gentok.training.stages import stage
 
 BATCH = 192  # activations a step
 PYTHIA = "EleutherAI/pythia-70m-deduped"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What decides the training of a vSAE.
+
+    Args:
+        host: ``"own"`` (a small language model that is trained first, on the book's own texts) or
+            ``"pythia"`` (Pythia-70m, from the hub).
+        layer: of the host, whose activations are read.
+        contexts: of the corpus that are read, or None for all.
+        size: of the autoencoder; ``host_size``: of a host of our own.
+        sae, language_model: how each is trained.
+    """
+
+    host: str
+    layer: int
+    contexts: int | None
+    size: VSAEConfig
+    host_size: LanguageModelConfig | None
+    sae: Stage
+    language_model: Stage | None
+
+
+def plan(preset: str, profile: Profile) -> Plan:
+    """The training of a preset.
+
+    Raises:
+        ValueError: if there is no such preset.
+    """
+    size = preset_of(PRESETS, preset)
+    contexts = profile.pick(smoke=32, cpu=None)
+    sae = vsae_stage(profile.pick(smoke=5, cpu=1000, gpu=10_001))
+    if preset != "tiny":
+        return Plan("pythia", 3, contexts, size, None, sae, None)
+    host_size = replace(LANGUAGE_MODELS["tiny"], dim=size.dim)
+    language_model = language_stage(profile.pick(smoke=2, cpu=450, gpu=3000))
+    return Plan("own", 1, contexts, size, host_size, sae, language_model)
+
+
+def vsae_stage(steps: int) -> Stage:
+    """The published training of a vSAE, scaled to ``steps``."""
+    return Stage(steps, BATCH, lr=8e-4, warmup=steps // 50, schedule="wsd")
+
+
+def topk_stage(num_features: int, steps: int) -> Stage:
+    """The published training of a TopK autoencoder, scaled to ``steps``."""
+    return Stage(steps, BATCH, lr=topk_rate(num_features), warmup=steps // 10, schedule="wsd")
+
+
+def language_stage(steps: int) -> Stage:
+    """How the small language model is trained."""
+    return Stage(steps, batch_size=16, lr=2e-3, warmup=min(50, steps // 4), schedule="linear")
 
 
 def topk_rate(num_features: int) -> float:
@@ -71,17 +125,13 @@ def train_sae(
     )
     if isinstance(sae, TopKSAE):
         sae.start_at(stream(0)["x"].to(sae.bias.device))
-        published, warmup = topk_rate(len(sae.dictionary)), steps // 10
+        how = topk_stage(len(sae.dictionary), steps)
     else:
-        published, warmup = 8e-4, steps // 50
+        how = vsae_stage(steps)
     return fit(
         sae,
         stream,
-        steps=steps,
-        lr=rate or published,
-        warmup=warmup,
-        schedule="wsd",
-        clip=1.0,
+        **replace(how, lr=rate or how.lr).fit_arguments(),
         seed=seed,
         out=out,
         resume=resume,
@@ -117,11 +167,7 @@ def train_language_model(
     return fit(
         model,
         batches({"tokens": corpus.tokens}, batch_size, seed=seed),
-        steps=steps,
-        lr=2e-3,
-        warmup=min(50, steps // 4),
-        schedule="linear",
-        clip=1.0,
+        **language_stage(steps).fit_arguments(),
         seed=seed,
         out=out,
         resume=resume,
@@ -153,29 +199,28 @@ def make_bench(model: LanguageModel, train: Corpus, test: Corpus, layer: int, **
 
 
 def _activations(
-    config: VSAEConfig, profile: Profile, out: Path | None, resume: bool, seed: int
+    task: Plan, profile: Profile, out: Path | None, resume: bool, seed: int
 ) -> Activations:
-    """Activations as wide as the autoencoder: Pythia's, or those of a small model of our own."""
-    limit = profile.pick(smoke=32, cpu=None)  # contexts
-    if config.dim == 512:  # the presets of the paper read Pythia-70m
-        model, layer = load(PYTHIA, download=True).to(profile.device), 3
+    """Activations of the plan's host; one of our own is trained first."""
+    if task.host == "pythia":
+        model = load(PYTHIA, download=True).to(profile.device)
         train_set, _ = book_corpus(128, model.tokenizer)
-        return collect(model, train_set.head(limit), layer)
-    sizes = replace(LANGUAGE_MODELS["tiny"], dim=config.dim)
+        return collect(model, train_set.head(task.contexts), task.layer)
+    sizes = task.host_size
     train_set, _ = book_corpus(sizes.context, sizes.vocab_size)
     if out is not None:
         train_set.tokenizer.save_pretrained(str(_tokenizer_folder(out)))
     model = train_language_model(
         sizes,
         train_set,
-        steps=profile.pick(smoke=2, cpu=450, gpu=3000),
+        steps=task.language_model.steps,
         seed=seed,
         device=profile.device,
         out=stage(out, "language_model"),
         resume=resume,
         progress=True,
     ).model
-    return collect(model, train_set.head(limit), 1)
+    return collect(model, train_set.head(task.contexts), task.layer)
 
 
 def _tokenizer_folder(out: Path) -> Path:
@@ -183,21 +228,25 @@ def _tokenizer_folder(out: Path) -> Path:
 
 
 def train(
-    config: VSAEConfig,
+    preset: str,
     profile: Profile,
     *,
     out: Path | None = None,
     resume: bool = False,
     seed: int = 0,
 ) -> nn.Module:
-    """Train a vSAE: on Pythia-70m for the paper's presets, else on a small model of our own.
+    """Train a vSAE on its host's activations.
 
-    The small language model is kept beside the autoencoder; Pythia comes from the hub.
+    A small language model of our own is kept beside the autoencoder; Pythia comes from the hub.
+
+    Raises:
+        ValueError: if there is no such preset.
     """
-    activations = _activations(config, profile, out, resume, seed)
+    task = plan(preset, profile)
+    activations = _activations(task, profile, out, resume, seed)
     torch.manual_seed(seed)
-    sae = build(config).to(profile.device)
-    steps = profile.pick(smoke=5, cpu=1000, gpu=10_001)
+    sae = build(task.size).to(profile.device)
+    steps = task.sae.steps
     return train_sae(
         sae, activations, steps=steps, seed=seed, out=out, resume=resume, progress=True
     ).model

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from gentok.base.kl_vae import KLVAE, KLVAEConfig
 from gentok.base.kl_vae import PRESETS as KL_PRESETS
+from gentok.nn.latents import LatentSpace
 from gentok.nn.player import Player
 from gentok.nn.wavelet import haar2d, inverse_haar2d
 
@@ -104,6 +105,11 @@ class FAVAE(nn.Module):
         self.config = config
         self.low = LowBranch(config.low)
         self.high = HighBranch(config.high)
+
+    @property
+    def latent_space(self) -> LatentSpace:
+        """(c_L + c_H, h, w) floats an image."""
+        return LatentSpace("continuous", self.config.latent_shape, "image")
 
     def encode(self, x: Tensor, sample: bool = False) -> Tensor:
         """Images (B, 3, H, W) in [-1, 1] -> [z_L; z_H], (B, c_L + c_H, h, w).
@@ -243,6 +249,8 @@ _TINY = replace(
 )
 PRESETS: dict[str, FAVAEConfig] = {
     "tiny": pair(_TINY),
+    # The book's own for shapes on plain floors, whose trained weights are `fa_vae`.
+    "world-32": pair(replace(_TINY, channels=24)),
     "f16d32-a": pair(_OPTION_A),
     "f16d32-b": pair(_OPTION_B),
 }

@@ -25,25 +25,6 @@ from gentok.base.lightning_dit import (
 from gentok.nn.position import AxialRope2d, LabelEmbedding, check_label, sincos_2d
 
 
-class HeadBlock(LightningBlock):
-    """LightningDiT's block with a modulation of its own for every token."""
-
-    def forward(self, x: Tensor, s: Tensor) -> Tensor:
-        """Tokens (B, N, H) and conditions (B, N, H) -> tokens (B, N, H)."""
-        shift1, scale1, gate1, shift2, scale2, gate2 = self.modulation(s)  # (B, N, H) each
-        x = x + gate1 * self.attention(self.norm1(x) * (1 + scale1) + shift1)
-        return x + gate2 * self.mlp(self.norm2(x) * (1 + scale2) + shift2)
-
-
-class HeadFinal(FinalLayer):
-    """LightningDiT's last layer, modulated token by token."""
-
-    def forward(self, x: Tensor, s: Tensor) -> Tensor:
-        """(B, N, H) and (B, N, H) -> (B, N, out)."""
-        shift, scale = self.modulation(s)
-        return self.linear(self.norm(x) * (1 + scale) + shift)
-
-
 class DDT(nn.Module):
     """Velocity of noisy latents from a backbone and a head.
 
@@ -74,9 +55,9 @@ class DDT(nn.Module):
         self.x_embed = nn.Linear(c, head_dim)
         head_rope = AxialRope2d(grid, grid, head_dim // head_heads)
         self.head = nn.ModuleList(
-            HeadBlock(head_dim, head_heads, head_rope) for _ in range(head_depth)
+            LightningBlock(head_dim, head_heads, head_rope) for _ in range(head_depth)
         )
-        self.final = HeadFinal(head_dim, c)
+        self.final = FinalLayer(head_dim, c)
         self._initialise()
 
     def _initialise(self) -> None:

@@ -11,25 +11,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from gentok.nn.attention import SelfAttention
+from gentok.nn.blocks import vit_blocks
 from gentok.nn.position import sincos_2d
-from gentok.nn.transformer import Mlp, init_linears_xavier
-
-
-class DecoderBlock(nn.Module):
-    """A pre-norm transformer block as in MAE; every token reads every other."""
-
-    def __init__(self, dim: int, num_heads: int, hidden: int):
-        super().__init__()
-        self.norm1 = nn.LayerNorm(dim, eps=1e-12)
-        self.attention = SelfAttention(dim, num_heads)
-        self.norm2 = nn.LayerNorm(dim, eps=1e-12)
-        self.mlp = Mlp(dim, hidden, approximate="none")
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(B, N, h) -> (B, N, h)."""
-        x = x + self.attention(self.norm1(x))
-        return x + self.mlp(self.norm2(x))
+from gentok.nn.transformer import init_linears_xavier
 
 
 class ViTDecoder(nn.Module):
@@ -60,7 +44,7 @@ class ViTDecoder(nn.Module):
         self.cls = nn.Parameter(torch.zeros(1, 1, dim))
         table = torch.cat([torch.zeros(1, dim), sincos_2d(grid, grid, dim)])[None]  # (1, 1 + N, h)
         self.position = nn.Parameter(table, requires_grad=False)  # fixed
-        self.blocks = nn.ModuleList(DecoderBlock(dim, num_heads, hidden) for _ in range(depth))
+        self.blocks = vit_blocks(dim, depth, num_heads, hidden, eps=1e-12)
         self.norm = nn.LayerNorm(dim, eps=1e-12)
         self.head = nn.Linear(dim, patch_size * patch_size * 3)
         init_linears_xavier(self)

@@ -98,6 +98,13 @@ class RAEDiT(nn.Module):
 
     # --- statistics of the latents ----------------------------------------------------------------
 
+    def set_statistics(self, z: Tensor) -> None:
+        """Take mean and variance of every channel at every position from sample latents (n, ...).
+
+        `observe` is the public code's running estimate of the same.
+        """
+        self.observe(z, momentum=1.0)
+
     @torch.no_grad()
     def observe(self, z: Tensor, momentum: float = 0.1) -> None:
         """Move the mean and variance of every channel at every position towards a batch's.
@@ -109,12 +116,12 @@ class RAEDiT(nn.Module):
         self.latent_mean.lerp_(z.mean(0), momentum)
         self.latent_var.lerp_(z.var(0), momentum)
 
-    def standardise(self, z: Tensor) -> Tensor:
+    def normalize(self, z: Tensor) -> Tensor:
         """(z - mean) / sqrt(var + 1e-5), both by channel and position."""
         return (z - self.latent_mean) / (self.latent_var + EPSILON).sqrt()
 
-    def restore(self, z: Tensor) -> Tensor:
-        """The inverse of `standardise`."""
+    def denormalize(self, z: Tensor) -> Tensor:
+        """The inverse of `normalize`."""
         return z * (self.latent_var + EPSILON).sqrt() + self.latent_mean
 
     # --- objective --------------------------------------------------------------------------------
@@ -137,7 +144,7 @@ class RAEDiT(nn.Module):
         Returns:
             total, scalar; part ``velocity``, the same.
         """
-        x = self.standardise(batch["latent"])
+        x = self.normalize(batch["latent"])
         noise = torch.randn_like(x)
         t = self.training_times(len(x), x.device)
         total = flow_loss(self(interpolate(x, noise, t), t, batch["label"]), velocity(x, noise))
@@ -151,8 +158,8 @@ class RAEDiT(nn.Module):
         n: int,
         label: int | Tensor | None = None,
         *,
-        points: int = 50,
-        guidance: float = 1.0,
+        num_steps: int = 49,
+        guidance_scale: float = 1.0,
         weak: "RAEDiT | None" = None,
         interval: tuple[float, float] = (0.0, 1.0),
     ) -> Tensor:
@@ -161,9 +168,9 @@ class RAEDiT(nn.Module):
         Args:
             n: how many.
             label: one class for all, (n,) classes, or None for random ones.
-            points: of the grid; there is one step fewer. Published: 50.
-            guidance: w in v_weak + w (v - v_weak); 1 is none. Published with AutoGuidance: 1.42 at
-                256 pixels, 1.5 at 512.
+            num_steps: of Euler. Published: a grid of 50 times, so 49.
+            guidance_scale: w in v_weak + w (v - v_weak); 1 is none. Published with AutoGuidance:
+                1.42 at 256 pixels, 1.5 at 512.
             weak: the model to be guided away from (published: DiT^DH-S after 14 epochs); None
                 takes this model without its label, which is classifier-free guidance.
             interval: times between which guidance acts.
@@ -172,29 +179,29 @@ class RAEDiT(nn.Module):
             latents on the encoder's scale, (n, C, g, g).
 
         Raises:
-            ValueError: if a label is out of range or their number is not ``n``, or points < 2.
+            ValueError: if a label is out of range or their number is not ``n``, or num_steps < 1.
         """
         device = self.latent_mean.device
         label = self._labels(n, label).to(device)
         training = self.training
         self.eval()  # no label may be dropped
-        speed = self._guided(label, guidance, weak, interval)
+        speed = self._guided(label, guidance_scale, weak, interval)
         x = torch.randn(n, *self.config.latent_shape, device=device)
-        grid = self.sampling_grid(points).to(device)
+        grid = self.sampling_grid(num_steps).to(device)
         for now, then in zip(grid, grid[1:], strict=False):
             x = x + (then - now) * speed(x, now.expand(n))
         self.train(training)
-        return self.restore(x)
+        return self.denormalize(x)
 
-    def sampling_grid(self, points: int) -> Tensor:
-        """Times from 0 to just before 1, (points,), rising, bent as in training.
+    def sampling_grid(self, num_steps: int) -> Tensor:
+        """Times from 0 to just before 1, (num_steps + 1,), rising, bent as in training.
 
         Raises:
-            ValueError: if there are fewer than two points.
+            ValueError: if there is no step.
         """
-        if points < 2:
-            raise ValueError(f"points must be at least 2, got {points}")
-        return shift_times(torch.linspace(0, 1 - LEAST_TIME, points), 1 / self.config.alpha)
+        if num_steps < 1:
+            raise ValueError(f"num_steps must be at least 1, got {num_steps}")
+        return shift_times(torch.linspace(0, 1 - LEAST_TIME, num_steps + 1), 1 / self.config.alpha)
 
     def _guided(
         self, label: Tensor, scale: float, weak: "RAEDiT | None", interval: tuple[float, float]

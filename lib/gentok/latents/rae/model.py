@@ -18,6 +18,7 @@ from gentok.latents.rae.decoder import ViTDecoder
 from gentok.latents.rae.discriminator import FeatureDiscriminator, diff_augment, quantise
 from gentok.latents.rae.encoder import EncoderConfig, frozen_encoder, pixel_statistics
 from gentok.measure.features import perceptual_distance
+from gentok.nn.latents import LatentSpace
 from gentok.nn.player import Player, frozen
 from gentok.process.adversarial import adaptive_weight, discriminator_hinge, generator_hinge
 
@@ -120,16 +121,21 @@ class RAE(nn.Module):
 
     # --- tokenizer --------------------------------------------------------------------------------
 
+    @property
+    def latent_space(self) -> LatentSpace:
+        """(C, g, g) floats an image."""
+        return LatentSpace("continuous", self.config.latent_shape, "image")
+
     @torch.no_grad()
-    def encode(self, image: Tensor) -> Tensor:
+    def encode(self, x: Tensor) -> Tensor:
         """Images (B, 3, H, W) in [-1, 1] -> latents (B, C, g, g), each token of mean 0, variance 1.
 
         Raises:
-            ValueError: if shape, dtype or range of ``image`` is not as stated.
+            ValueError: if shape, dtype or range of ``x`` is not as stated.
             FileNotFoundError: if the encoder's weights are not there.
         """
-        _check_image(image)
-        tokens = self._encoder.on(image.device)(image)  # (B, N, C)
+        _check_image(x)
+        tokens = self._encoder.on(x.device)(x)  # (B, N, C)
         return tokens.transpose(1, 2).unflatten(2, self.config.latent_shape[1:])
 
     def decode(self, z: Tensor) -> Tensor:

@@ -12,81 +12,183 @@ Each stage resumes by itself.
 
 import tempfile
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import torch
 from PIL import Image, ImageOps
-from torch import Tensor, nn
+from torch import Tensor
 
 from gentok.data import batches, generator, photographs, to_float, to_uint8
 from gentok.data.folder import find, missing
 from gentok.latents.rae import dit as rae_dit
 from gentok.latents.rae import small_mae
 from gentok.latents.rae.dit import RAEDiT, RAEDiTConfig
-from gentok.latents.rae.model import RAE, RAEConfig, build
+from gentok.latents.rae.model import PRESETS, RAE, RAEConfig, build
 from gentok.latents.rae.small_mae import SmallMAEConfig
 from gentok.training.loop import Schedule, fit, load_model
+from gentok.training.plan import Stage, preset_of
 from gentok.training.profiles import Profile
 from gentok.training.stages import stage
 
 PATCHES = 8192  # photographs' patches that a small preset trains on
 FOLDER = "images"  # of GENTOK_DATA, one sub-folder a class, for presets of large images
-SMALL_ENCODER = "small-mae"  # name of an encoder that the recipe has to train itself
 EPOCH = 1_281_167  # ImageNet's training images; the paper counts its lengths in epochs
 
 
-def train(
-    config: RAEConfig, profile: Profile, *, out: str | Path | None, resume: bool, seed: int
-) -> nn.Module:
-    """Train tokenizer and generator.
+@dataclass(frozen=True)
+class Plan:
+    """What decides a training of RAE and of the generators on its latents.
 
-    The tiny preset learns from the embedded photographs. Published ones need real images under
-    ``GENTOK_DATA/images/<class>/`` (ImageNet's layout) and an encoder that `transformers` can read,
-    and follow the paper's plan in the gpu profile.
+    Args:
+        data: ``"photographs"`` (patches of the embedded ones) or ``"folder"``: ImageNet's layout
+            under ``GENTOK_DATA/images/<class>/``.
+        pictures: how many patches of photographs.
+        size: of the tokenizer.
+        generator_size, guide_size: of DiT^DH and of the weaker one that guides it, but for what
+            the tokenizer and the data decide (channels, grid, classes).
+        encoder: how the small MAE is trained; None reads a published encoder.
+        decoder, generator, guide: how each is trained.
+        observed: batches that the latents' statistics are taken from.
+    """
+
+    data: str
+    pictures: int
+    size: RAEConfig
+    generator_size: RAEDiTConfig
+    guide_size: RAEDiTConfig
+    encoder: Stage | None
+    decoder: Stage
+    generator: Stage
+    guide: Stage
+    observed: int
+
+
+def plan(preset: str, profile: Profile) -> Plan:
+    """The training of a preset.
+
+    Raises:
+        ValueError: if there is no such preset.
+    """
+    size = preset_of(PRESETS, preset)
+    if preset != "tiny":
+        return _published(size, profile)
+    rows = profile.pick(smoke=4, cpu=16, gpu=64)
+    encoder = Stage(
+        steps=profile.pick(smoke=4, cpu=400, gpu=20_000),
+        batch_size=rows,
+        lr=2e-3,
+        betas=(0.9, 0.95),
+        weight_decay=0.05,
+        warmup=profile.pick(smoke=1, cpu=40),
+        schedule="cosine",
+    )
+    steps = profile.pick(smoke=4, cpu=400, gpu=20_000)
+    generator = Stage(
+        steps=profile.pick(smoke=4, cpu=600, gpu=20_000),
+        batch_size=rows,
+        lr=2e-3,
+        betas=(0.9, 0.95),
+        schedule="linear",
+        ema=0.995,
+    )
+    tiny = rae_dit.PRESETS["tiny"]
+    return Plan(
+        data="photographs",
+        pictures=PATCHES,
+        # The published start of the adversary lies beyond the end of a short run.
+        size=replace(size, discriminator_start=steps // 2, gan_start=int(0.7 * steps)),
+        generator_size=tiny,
+        guide_size=replace(tiny, backbone=replace(tiny.backbone, dim=32, depth=2)),
+        encoder=encoder,
+        decoder=_decoder(steps, rows, lr=2e-3),
+        generator=generator,
+        guide=replace(generator, steps=max(1, generator.steps // 8)),
+        observed=profile.pick(smoke=2, cpu=50),
+    )
+
+
+def _published(size: RAEConfig, profile: Profile) -> Plan:
+    """16 epochs of the decoder, 800 of DiT^DH-XL, 14 of its guide."""
+    steps = profile.pick(smoke=4, cpu=400, gpu=16 * EPOCH // 512)
+    generator = Stage(
+        steps=profile.pick(smoke=4, cpu=600, gpu=800 * EPOCH // 1024),
+        batch_size=profile.pick(smoke=4, cpu=16, gpu=1024),
+        lr=2e-4,
+        betas=(0.9, 0.95),
+        # From 2e-4 to 2e-5 between epochs 40 and 800; the guide ends long before it would fall.
+        schedule=Schedule("linear", 0.1, start=40 * EPOCH // 1024, end=800 * EPOCH // 1024),
+        ema=0.9995,
+    )
+    guide = replace(generator, steps=profile.pick(smoke=4, cpu=600, gpu=14 * EPOCH // 1024))
+    return Plan(
+        data="folder",
+        pictures=0,
+        size=size,
+        generator_size=rae_dit.PRESETS["dit-dh-xl"],
+        guide_size=rae_dit.PRESETS["dit-dh-s"],
+        encoder=None,
+        # The public code falls from 2e-4 to 2e-5, for both players, and does not clip.
+        decoder=replace(
+            _decoder(steps, profile.pick(smoke=4, cpu=16, gpu=512), lr=2e-4),
+            schedule=Schedule("cosine", floor=0.1),
+            clip=None,
+        ),
+        generator=generator,
+        guide=guide,
+        observed=profile.pick(smoke=2, cpu=50),
+    )
+
+
+def _decoder(steps: int, batch_size: int, lr: float) -> Stage:
+    return Stage(
+        steps=steps,
+        batch_size=batch_size,
+        lr=lr,
+        betas=(0.9, 0.95),
+        warmup=steps // 16,  # one epoch of 16
+        schedule="cosine",
+        ema=0.9978,
+    )
+
+
+def train(preset: str, profile: Profile, *, out: str | Path | None, resume: bool, seed: int) -> RAE:
+    """Train tokenizer and generators.
+
+    The tiny preset learns from the embedded photographs. Published ones need the image folder and
+    an encoder that `transformers` can read, and follow the paper's plan in the gpu profile.
 
     Returns:
         the trained tokenizer, its decoder averaged.
 
     Raises:
         FileNotFoundError: if the preset needs the image folder or the encoder and it is absent.
+        ValueError: if there is no such preset.
     """
-    large = config.encoder.name != SMALL_ENCODER
-    batch_size = profile.pick(smoke=4, cpu=16, gpu=512 if large else 64)
-    draw, _ = _source(config.image_size, large, batch_size, seed)
-    steps = profile.pick(smoke=4, cpu=400, gpu=16 * EPOCH // 512 if large else 20_000)
-    if not large:
-        config = _with_small_encoder(config, profile, draw, out, resume, seed)
-        # The published start of the adversary lies beyond the end of a short run.
-        config = replace(config, discriminator_start=steps // 2, gan_start=int(0.7 * steps))
+    task = plan(preset, profile)
+    draw, _ = _source(task, task.decoder.batch_size, seed)
+    config = task.size
+    if task.encoder is not None:
+        config = _with_small_encoder(task, profile, draw, out, resume, seed)
     torch.manual_seed(seed)
     model = build(config).to(profile.device)
     tokenizer = fit(
-        model,
-        draw,
-        steps=steps,
-        lr=2e-4 if large else 2e-3,
-        betas=(0.9, 0.95),
-        # The public code falls from 2e-4 to 2e-5, for both players, and does not clip.
-        schedule=Schedule("cosine", floor=0.1) if large else "cosine",
-        warmup=steps // 16,  # one epoch of 16
-        clip=None if large else 1.0,
-        ema=0.9978,
-        seed=seed,
-        out=out,
-        resume=resume,
+        model, draw, **task.decoder.fit_arguments(), seed=seed, out=out, resume=resume
     ).ema
-    draw, classes = _source(
-        config.image_size, large, profile.pick(smoke=4, cpu=16, gpu=1024 if large else 64), seed
-    )
-    for name in ("generator", "guide"):
-        _train_generator(name, tokenizer, large, draw, classes, profile, out, resume, seed)
+    stages = {
+        "generator": (task.generator, task.generator_size),
+        "guide": (task.guide, task.guide_size),
+    }
+    for name, (how, size) in stages.items():
+        draw, classes = _source(task, how.batch_size, seed)
+        beside = _beside(out, name)
+        _train_generator(size, how, task.observed, tokenizer, draw, classes, beside, resume, seed)
     return tokenizer
 
 
 def _with_small_encoder(
-    config: RAEConfig,
+    task: Plan,
     profile: Profile,
     draw: Callable[[int], dict],
     out: str | Path | None,
@@ -94,18 +196,13 @@ def _with_small_encoder(
     seed: int,
 ) -> RAEConfig:
     """Train a small MAE, save it in the hub's format, and name it in the configuration."""
+    config = task.size
     torch.manual_seed(seed)
     model = small_mae.build(_mae_sizes(config)).to(profile.device)
     fit(
         model,
         draw,
-        steps=profile.pick(smoke=4, cpu=400, gpu=20_000),
-        lr=2e-3,
-        betas=(0.9, 0.95),
-        weight_decay=0.05,
-        schedule="cosine",
-        warmup=profile.pick(smoke=1, cpu=40),
-        clip=1.0,
+        **task.encoder.fit_arguments(),
         seed=seed,
         out=stage(out, "mae"),
         resume=resume,
@@ -130,25 +227,20 @@ def _mae_sizes(config: RAEConfig) -> SmallMAEConfig:
 
 
 def _train_generator(
-    name: str,
+    size: RAEDiTConfig,
+    how: Stage,
+    observed: int,
     tokenizer: RAE,
-    large: bool,
     draw: Callable[[int], dict],
     num_classes: int,
-    profile: Profile,
-    out: str | Path | None,
+    out: Path | None,
     resume: bool,
     seed: int,
 ) -> RAEDiT:
     """DiT^DH, or its weak guide, on latents that are encoded as they are needed."""
     c, grid, _ = tokenizer.config.latent_shape
-    config = _generator_sizes(name, large, c, grid, num_classes)
-    epochs = 800 if name == "generator" else 14
-    steps = profile.pick(smoke=4, cpu=600, gpu=epochs * EPOCH // 1024 if large else 20_000)
-    if name == "guide" and not large:
-        steps = max(1, steps // 8)
-    # From 2e-4 to 2e-5 between epochs 40 and 800; the guide ends long before it would fall.
-    published = Schedule("linear", 0.1, start=40 * EPOCH // 1024, end=800 * EPOCH // 1024)
+    backbone = replace(size.backbone, in_channels=c, input_size=grid, num_classes=num_classes)
+    size = replace(size, backbone=backbone, published_params=None)
     device = next(tokenizer.parameters()).device
 
     def latents(step: int) -> dict[str, Tensor]:
@@ -156,38 +248,11 @@ def _train_generator(
         return {"latent": tokenizer.encode(batch["image"].to(device)), "label": batch["label"]}
 
     torch.manual_seed(seed)
-    network = RAEDiT(config).to(device)
-    for step in range(profile.pick(smoke=2, cpu=50)):
+    network = RAEDiT(size).to(device)
+    for step in range(observed):
         network.observe(latents(step)["latent"])
-    fit(
-        network,
-        latents,
-        steps=steps,
-        lr=2e-4 if large else 2e-3,
-        betas=(0.9, 0.95),
-        schedule=published if large else "linear",
-        clip=1.0,
-        ema=0.9995 if large else 0.995,
-        seed=seed,
-        out=_beside(out, name),
-        resume=resume,
-    )
+    fit(network, latents, **how.fit_arguments(), seed=seed, out=out, resume=resume)
     return network
-
-
-def _generator_sizes(
-    name: str, large: bool, channels: int, grid: int, num_classes: int
-) -> RAEDiTConfig:
-    if large:
-        config = rae_dit.PRESETS["dit-dh-xl" if name == "generator" else "dit-dh-s"]
-    else:
-        config = rae_dit.PRESETS["tiny"]
-        if name == "guide":
-            config = replace(config, backbone=replace(config.backbone, dim=32, depth=2))
-    backbone = replace(
-        config.backbone, in_channels=channels, input_size=grid, num_classes=num_classes
-    )
-    return replace(config, backbone=backbone, published_params=None)
 
 
 def sample(checkpoint: str | Path, out: str | Path, *, n: int, seed: int) -> None:
@@ -209,8 +274,8 @@ def sample(checkpoint: str | Path, out: str | Path, *, n: int, seed: int) -> Non
                 else None
                 for name in ("generator", "guide")
             )
-            guidance = 1.0 if weak is None else 1.42  # published for 256 pixels
-            images = model.decode(network.sample(n, guidance=guidance, weak=weak))
+            scale = 1.0 if weak is None else 1.42  # published for 256 pixels
+            images = model.decode(network.sample(n, guidance_scale=scale, weak=weak))
         else:
             real = photographs(min(model.config.image_size, 96), "test", seed, n)
             images = model.decode(model.encode(real.floats()))
@@ -230,17 +295,16 @@ def _beside(out: str | Path | None, name: str) -> Path | None:
     return out.with_name(f"{out.stem}-{name}{out.suffix}")
 
 
-def _source(
-    size: int, large: bool, batch_size: int, seed: int
-) -> tuple[Callable[[int], dict], int]:
+def _source(task: Plan, batch_size: int, seed: int) -> tuple[Callable[[int], dict], int]:
     """Batches as a pure function of the step, and the number of classes."""
-    if not large:
-        images = photographs(size, "train", seed, PATCHES)
+    side = task.size.image_size
+    if task.data == "photographs":
+        images = photographs(side, "train", seed, task.pictures)
         return batches(images, batch_size, seed, flip=True), len(images.class_names)
     folder = find(FOLDER)
     if folder is None:
-        raise missing(f"images of {size} pixels", f"{FOLDER}/<class>/*.jpg")
-    return _folder_batches(folder, size, batch_size, seed)
+        raise missing(f"images of {side} pixels", f"{FOLDER}/<class>/*.jpg")
+    return _folder_batches(folder, side, batch_size, seed)
 
 
 def _folder_batches(

@@ -9,40 +9,7 @@ Shapes: B batch, G patches, k points of a patch, N tokens, D channels.
 import torch
 from torch import Tensor, nn
 
-from gentok.nn.attention import SelfAttention
-from gentok.nn.transformer import Mlp
-
-
-class DropPath(nn.Module):
-    """Stochastic depth (Huang et al. 2016): drop a residual branch for some items of the batch."""
-
-    def __init__(self, rate: float):
-        super().__init__()
-        self.rate = rate
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(B, N, D) -> (B, N, D); what is kept is scaled up, so that the mean stays."""
-        if not self.training or self.rate == 0:
-            return x
-        keep = torch.rand(len(x), 1, 1, device=x.device) >= self.rate
-        return x * keep / (1 - self.rate)
-
-
-class Block(nn.Module):
-    """Pre-norm transformer block; queries, keys and values have no bias (as in the code)."""
-
-    def __init__(self, dim: int, num_heads: int, mlp_ratio: int, drop_path: float):
-        super().__init__()
-        self.norm1 = nn.LayerNorm(dim)
-        self.attention = SelfAttention(dim, num_heads, qkv_bias=False)
-        self.norm2 = nn.LayerNorm(dim)
-        self.mlp = Mlp(dim, mlp_ratio * dim, approximate="none")
-        self.drop_path = DropPath(drop_path)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(B, N, D) -> (B, N, D)."""
-        x = x + self.drop_path(self.attention(self.norm1(x)))
-        return x + self.drop_path(self.mlp(self.norm2(x)))
+from gentok.nn.blocks import vit_blocks
 
 
 class Transformer(nn.Module):
@@ -50,8 +17,10 @@ class Transformer(nn.Module):
 
     def __init__(self, dim: int, depth: int, num_heads: int, mlp_ratio: int, drop_path: float):
         super().__init__()
-        rates = torch.linspace(0, drop_path, depth, device="cpu").tolist()
-        self.blocks = nn.ModuleList(Block(dim, num_heads, mlp_ratio, rate) for rate in rates)
+        # Queries, keys and values have no bias (as in the code).
+        self.blocks = vit_blocks(
+            *(dim, depth, num_heads, mlp_ratio * dim), eps=1e-5, drop_path=drop_path, qkv_bias=False
+        )
         self.norm = nn.LayerNorm(dim)
 
     def levels(self, x: Tensor, position: Tensor) -> list[Tensor]:

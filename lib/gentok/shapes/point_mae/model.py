@@ -144,9 +144,9 @@ class PointMAE(nn.Module):
         # The position MLP of the decoder and the head keep PyTorch's initial weights.
         self.head = nn.Linear(config.dim, 3 * config.patch_size)
 
-    def encode(self, points: Tensor) -> Tensor:
-        """Tokens of all patches, none masked: (B, P, 3) -> (B, G, D)."""
-        return self.encoder(points)
+    def encode(self, x: Tensor) -> Tensor:
+        """Tokens of all patches, none masked: clouds (B, P, 3) -> (B, G, D)."""
+        return self.encoder(x)
 
     def decode(self, tokens: Tensor, visible: Tensor, masked: Tensor) -> Tensor:
         """Predict masked patches from the encoder's tokens.

@@ -10,7 +10,7 @@ the paper's code does; the small ones decay all parameters alike, down to 0.
 
 import math
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import matplotlib.pyplot as plt
@@ -31,66 +31,153 @@ from gentok.data.clouds import (
 from gentok.data.imageset import batches, generator
 from gentok.nn.points import farthest_points, take_points
 from gentok.shapes.point_mae import tasks as point_tasks
-from gentok.shapes.point_mae.model import PointMAE, PointMAEConfig, build
+from gentok.shapes.point_mae.model import PRESETS, PointMAE, PointMAEConfig, build
 from gentok.shapes.point_mae.pictures import cloud_grid
-from gentok.training.loop import Schedule, decay_groups, fit, load_model
+from gentok.training.loop import Schedule, fit, load_model
+from gentok.training.plan import Stage, preset_of
 from gentok.training.profiles import Profile
 from gentok.training.stages import stage
 
 Batches = Callable[[int], dict[str, Tensor]]
-LARGEST_PROCEDURAL = 512  # points; larger presets need real clouds
-PUBLISHED = {"batch_size": 128, "epochs": 300, "warmup_epochs": 10, "lr": 1e-3}
-FINE_TUNING = {"batch_size": 32, "epochs": 300, "warmup_epochs": 10, "lr": 5e-4}
-SEGMENTATION = {"batch_size": 16, "epochs": 300, "warmup_epochs": 10, "lr": 2e-4}
+SHAPENET = 41_952  # clouds that the paper pretrains on
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What decides a pretraining and the two uses of its encoder.
+
+    Args:
+        data: ``"procedural"`` (solids, and objects whose parts are known) or ``"folder"``:
+            ``GENTOK_DATA/clouds/<class>/*.npy``, as ShapeNet's of 8,192 points.
+        solids, objects: how many procedural clouds.
+        size: of the autoencoder.
+        classifier_size: of the head, but for backbone and classes.
+        pretraining, classifier: how each is trained.
+        segmenter: the same; None where no part of a point is known.
+    """
+
+    data: str
+    solids: int
+    objects: int
+    size: PointMAEConfig
+    classifier_size: point_tasks.ClassifierConfig
+    pretraining: Stage
+    classifier: Stage
+    segmenter: Stage | None
+
+
+def plan(preset: str, profile: Profile, clouds: int = SHAPENET) -> Plan:
+    """The training of a preset.
+
+    Args:
+        preset: its name.
+        profile: how much to do.
+        clouds: in the folder, for presets that learn from one: the paper counts in epochs.
+
+    Raises:
+        ValueError: if there is no such preset.
+    """
+    size = preset_of(PRESETS, preset)
+    tasks = point_tasks.PRESETS
+    if preset == "tiny":
+        solids = profile.pick(smoke=32, cpu=1024)
+        objects = solids // 2
+        return Plan(
+            "procedural",
+            solids,
+            objects,
+            size,
+            tasks["tiny-classifier"],
+            _stage(profile, solids + objects, 128, 1e-3),
+            _stage(profile, solids, 32, 5e-4, clip=10.0),
+            _stage(profile, objects, 16, 2e-4, clip=10.0),
+        )
+    pretraining = _published(_stage(profile, clouds, 128, 1e-3))
+    classifier = _published(_stage(profile, clouds, 32, 5e-4, clip=10.0))
+    head = tasks["classifier-modelnet40"]
+    return Plan("folder", 0, 0, size, head, pretraining, classifier, segmenter=None)
+
+
+def _stage(
+    profile: Profile, clouds: int, batch_size: int, lr: float, clip: float | None = None
+) -> Stage:
+    """300 epochs, 10 of warm-up, in the gpu profile; a few hundred steps elsewhere."""
+    epoch = math.ceil(clouds / batch_size)
+    return Stage(
+        steps=profile.pick(smoke=4, cpu=600, gpu=300 * epoch),
+        batch_size=profile.pick(smoke=4, cpu=16, gpu=batch_size),
+        # A network six times narrower takes larger steps.
+        lr=profile.pick(smoke=4e-3, cpu=4e-3, gpu=lr),
+        # A short run must forget the huge gradients of its first steps.
+        betas=profile.pick(smoke=(0.9, 0.95), cpu=(0.9, 0.95), gpu=(0.9, 0.999)),
+        weight_decay=0.05,
+        warmup=profile.pick(smoke=1, cpu=20, gpu=10 * epoch),
+        schedule="cosine",
+        clip=clip,
+    )
+
+
+def _published(how: Stage) -> Stage:
+    return replace(how, spare=("token",), schedule=Schedule("cosine", floor=1e-6 / how.lr))
 
 
 def train(
-    config: PointMAEConfig, profile: Profile, *, out: str | Path | None, resume: bool, seed: int
-) -> nn.Module:
+    preset: str, profile: Profile, *, out: str | Path | None, resume: bool, seed: int
+) -> PointMAE:
     """Pretrain, then fine-tune.
-
-    Clouds of few points are drawn by the procedural world. Larger ones need real clouds under
-    ``GENTOK_DATA/clouds/<class>/*.npy`` (as ShapeNet's of 8,192 points) and follow the paper's plan
-    in the gpu profile; there is no segmentation then, since those files know no parts.
 
     Returns:
         the pretrained autoencoder.
 
     Raises:
         FileNotFoundError: if the preset needs real clouds and there are none.
+        ValueError: if there is no such preset.
     """
-    large = config.num_points > LARGEST_PROCEDURAL
-    if large:
-        files, labels, names = cloud_files(config.num_points)
-        draw = _file_batches(files, labels, config.num_points, seed)
-        torch.manual_seed(seed)
-        model = build(config).to(profile.device)
-        _fit(
-            model,
-            draw(_size(profile, PUBLISHED)),
-            len(files),
-            profile,
-            PUBLISHED,
-            out,
-            resume,
-            seed,
-        )
-        classes = draw(_size(profile, FINE_TUNING), fine_tuning=True)
-        _classifier(model, classes, len(files), len(names), profile, out, resume, seed)
-        return model
-    count = profile.pick(smoke=32, cpu=1024)
-    twice = 2 * config.num_points  # each step sees a fresh choice of half the points
-    solids = solid_clouds(count, twice, seed)
-    objects = object_clouds(count // 2, twice, seed)
+    task = plan(preset, profile)
+    if task.data == "folder":
+        return _train_from_files(preset, profile, out, resume, seed)
+    number = task.size.num_points
+    twice = 2 * number  # each step sees a fresh choice of half the points
+    solids = solid_clouds(task.solids, twice, seed)
+    objects = object_clouds(task.objects, twice, seed)
     pool = {"points": torch.cat([solids.points, objects.points])}
     torch.manual_seed(seed)
-    model = build(config).to(profile.device)
-    draw = cloud_batches(pool, _size(profile, PUBLISHED), seed, config.num_points)
-    _fit(model, draw, len(pool["points"]), profile, PUBLISHED, out, resume, seed)
-    draw = _fine_tuning_batches(solids, config.num_points, _size(profile, FINE_TUNING), seed)
-    _classifier(model, draw, count, len(solids.class_names), profile, out, resume, seed)
-    draw = _fine_tuning_batches(objects, config.num_points, _size(profile, SEGMENTATION), seed)
-    _segmenter(model, draw, len(objects), profile, out, resume, seed)
+    model = build(task.size).to(profile.device)
+    keep = {"seed": seed, "resume": resume}
+    draw = cloud_batches(pool, task.pretraining.batch_size, seed, number)
+    fit(model, draw, **task.pretraining.fit_arguments(model), **keep, out=out)
+    draw = _fine_tuning_batches(solids, number, task.classifier.batch_size, seed)
+    classifier = _classifier(task, model, len(solids.class_names), profile, seed)
+    how = task.classifier.fit_arguments(classifier)
+    fit(classifier, draw, **how, **keep, out=stage(out, "classifier"))
+    draw = _fine_tuning_batches(objects, number, task.segmenter.batch_size, seed)
+    segmenter = _segmenter(model, profile, seed)
+    fit(
+        segmenter,
+        draw,
+        **task.segmenter.fit_arguments(segmenter),
+        **keep,
+        out=stage(out, "segmenter"),
+    )
+    return model
+
+
+def _train_from_files(
+    preset: str, profile: Profile, out: str | Path | None, resume: bool, seed: int
+) -> PointMAE:
+    """There is no segmentation, since the files know no parts."""
+    size = preset_of(PRESETS, preset)
+    files, labels, names = cloud_files(size.num_points)
+    task = plan(preset, profile, clouds=len(files))
+    draw = _file_batches(files, labels, size.num_points, seed)
+    torch.manual_seed(seed)
+    model = build(size).to(profile.device)
+    keep, rows = {"seed": seed, "resume": resume}, task.pretraining.batch_size
+    fit(model, draw(rows), **task.pretraining.fit_arguments(model), **keep, out=out)
+    classifier = _classifier(task, model, len(names), profile, seed)
+    drawn = draw(task.classifier.batch_size, fine_tuning=True)
+    how = task.classifier.fit_arguments(classifier)
+    fit(classifier, drawn, **how, **keep, out=stage(out, "classifier"))
     return model
 
 
@@ -122,38 +209,19 @@ def sample(checkpoint: str | Path, out: str | Path, *, n: int, seed: int) -> Non
 
 
 def _classifier(
-    model: PointMAE,
-    draw: Batches,
-    count: int,
-    num_classes: int,
-    profile: Profile,
-    out: str | Path | None,
-    resume: bool,
-    seed: int,
+    task: Plan, model: PointMAE, num_classes: int, profile: Profile, seed: int
 ) -> nn.Module:
-    name = "classifier-modelnet40" if model.config.dim >= 384 else "tiny-classifier"
     size = replace(
-        point_tasks.PRESETS[name],
+        task.classifier_size,
         backbone=model.config,
         num_classes=num_classes,
         published_params=None,
     )
     torch.manual_seed(seed)
-    task = point_tasks.load_encoder(point_tasks.build(size), model).to(profile.device)
-    return _fit(
-        task, draw, count, profile, FINE_TUNING, stage(out, "classifier"), resume, seed, clip=10.0
-    )
+    return point_tasks.load_encoder(point_tasks.build(size), model).to(profile.device)
 
 
-def _segmenter(
-    model: PointMAE,
-    draw: Batches,
-    count: int,
-    profile: Profile,
-    out: str | Path | None,
-    resume: bool,
-    seed: int,
-) -> nn.Module:
+def _segmenter(model: PointMAE, profile: Profile, seed: int) -> nn.Module:
     size = replace(
         point_tasks.PRESETS["tiny-segmenter"],
         backbone=model.config,
@@ -161,49 +229,7 @@ def _segmenter(
         num_parts=len(PART_NAMES),
     )
     torch.manual_seed(seed)
-    task = point_tasks.load_encoder(point_tasks.build(size), model).to(profile.device)
-    return _fit(
-        task, draw, count, profile, SEGMENTATION, stage(out, "segmenter"), resume, seed, clip=10.0
-    )
-
-
-def _fit(
-    model: nn.Module,
-    draw: Batches,
-    count: int,
-    profile: Profile,
-    plan: dict,
-    out: str | Path | None,
-    resume: bool,
-    seed: int,
-    clip: float | None = None,
-) -> nn.Module:
-    """One stage: the paper's epochs in the gpu profile, a few hundred steps elsewhere."""
-    epoch = math.ceil(count / plan["batch_size"])
-    # A network six times narrower takes larger steps.
-    lr = profile.pick(smoke=4e-3, cpu=4e-3, gpu=plan["lr"])
-    large = getattr(model.config, "backbone", model.config).num_points > LARGEST_PROCEDURAL
-    fit(
-        model,
-        draw,
-        steps=profile.pick(smoke=4, cpu=600, gpu=plan["epochs"] * epoch),
-        lr=lr,
-        # A short run must forget the huge gradients of its first steps.
-        betas=profile.pick(smoke=(0.9, 0.95), cpu=(0.9, 0.95), gpu=(0.9, 0.999)),
-        weight_decay=0.05,
-        groups=decay_groups(model, 0.05, spare=("token",)) if large else None,
-        warmup=profile.pick(smoke=1, cpu=20, gpu=plan["warmup_epochs"] * epoch),
-        schedule=Schedule("cosine", floor=1e-6 / lr) if large else "cosine",
-        clip=clip,
-        seed=seed,
-        out=out,
-        resume=resume,
-    )
-    return model
-
-
-def _size(profile: Profile, plan: dict) -> int:
-    return profile.pick(smoke=4, cpu=16, gpu=plan["batch_size"])
+    return point_tasks.load_encoder(point_tasks.build(size), model).to(profile.device)
 
 
 def _fine_tuning_batches(clouds: Clouds, num_points: int, batch_size: int, seed: int) -> Batches:

@@ -19,6 +19,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from gentok.nn.latents import LatentSpace, evaluating
 from gentok.nn.quantize import ResidualVQ
 from gentok.nn.spectrogram import MelSpectrogram, check_wave
 
@@ -146,13 +147,17 @@ class Codec(nn.Module):
         """Latents (B, T, D) -> waveforms (B, T * stride)."""
         return self.decoder(z.transpose(1, 2))[:, 0] * self.config.level
 
+    @property
+    def latent_space(self) -> LatentSpace:
+        """(T, Q) codes a clip; T grows with its length."""
+        config = self.config
+        return LatentSpace("discrete", (None, config.num_codebooks), "wave", config.codebook_size)
+
     @torch.no_grad()
-    def encode(self, wave: Tensor) -> Tensor:
+    def encode(self, x: Tensor) -> Tensor:
         """Waveforms (B, L) in [-1, 1] -> codes (B, T, Q), int64. Codebooks stay as they are."""
-        was_training = self.training
-        codes = self.eval().quantizer(self.latents(wave))[1]
-        self.train(was_training)
-        return codes
+        with evaluating(self):
+            return self.quantizer(self.latents(x))[1]
 
     def decode(self, codes: Tensor) -> Tensor:
         """Codes (B, T, Q), -1 for levels to leave out -> waveforms (B, T * stride)."""
@@ -224,8 +229,8 @@ class EnCodecTeacher(nn.Module):
         self.bandwidth = bandwidth
 
     @torch.no_grad()
-    def encode(self, wave: Tensor) -> Tensor:
+    def encode(self, x: Tensor) -> Tensor:
         """Waveforms (B, L) at the model's rate -> codes (B, T, Q), int64."""
-        check_wave(wave)
-        codes = self.model.encode(wave[:, None], bandwidth=self.bandwidth).audio_codes
+        check_wave(x)
+        codes = self.model.encode(x[:, None], bandwidth=self.bandwidth).audio_codes
         return codes[0].transpose(1, 2)  # (chunks, B, Q, T), one chunk

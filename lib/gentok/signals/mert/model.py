@@ -160,9 +160,9 @@ class MERT(nn.Module):
             config.cqt_bins_per_octave,
         )
 
-    def encode(self, wave: Tensor) -> Tensor:
+    def encode(self, x: Tensor) -> Tensor:
         """Clean waveforms (B, L) -> hidden states of every layer, (B, depth + 1, T, D)."""
-        return self.encoder(wave)
+        return self.encoder(x)
 
     def loss(self, batch: dict, step: int = 0) -> tuple[Tensor, dict[str, Tensor]]:
         """Masked prediction of both teachers.

@@ -7,7 +7,7 @@ with epsilon 1e-6; here it is bfloat16 and Adam's usual epsilon.
 """
 
 from collections.abc import Callable
-from dataclasses import fields
+from dataclasses import dataclass, fields
 from functools import lru_cache
 from pathlib import Path
 
@@ -22,16 +22,102 @@ from gentok.show import plot
 from gentok.show.media import save_wav
 from gentok.signals.mert import codec
 from gentok.signals.mert.codec import CodecConfig, EnCodecTeacher
-from gentok.signals.mert.model import MERTConfig, build
+from gentok.signals.mert.model import PRESETS, MERTConfig, build
 from gentok.training.loop import Fit, fit, load_model
+from gentok.training.plan import Stage, preset_of
 from gentok.training.profiles import Profile
 from gentok.training.stages import stage
 
 Batches = Callable[[int], dict[str, Tensor]]
-CLIPS = 2048  # of procedural music that a small preset learns from
 MUSIC = "music"  # of GENTOK_DATA: 24 kHz mono WAV files for the published presets
 ENCODEC = "encodec_24khz"  # of GENTOK_DATA, in the hub's format
 ENCODEC_HUB = "facebook/encodec_24khz"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What decides a training of MERT.
+
+    Args:
+        data: ``"procedural"`` (music of the book's world, with the codes of a codec that is trained
+            on it first) or ``"folder"``: WAV files of ``GENTOK_DATA/music`` at 24 kHz, with EnCodec
+            from ``GENTOK_DATA/encodec_24khz`` or, if that is absent, from the hub.
+        clips: how many procedural ones.
+        size: of the student; ``codec_size``: of a codec of our own.
+        student, codec: how each is trained.
+    """
+
+    data: str
+    clips: int
+    size: MERTConfig
+    codec_size: CodecConfig | None
+    student: Stage
+    codec: Stage | None
+
+
+# What differs between the published sizes: the rate, and how a batch of 1.5 or 5.3 hours is cut.
+PUBLISHED = {
+    "mert-95m": {"lr": 5e-4, "clip": 10.0, "batch_size": 1024, "accumulate": 16},
+    "mert-330m": {"lr": 1.5e-3, "clip": 1.0, "batch_size": 3584, "accumulate": 64},
+}
+
+
+def plan(preset: str, profile: Profile) -> Plan:
+    """The training of a preset.
+
+    Raises:
+        ValueError: if there is no such preset.
+    """
+    size = preset_of(PRESETS, preset)
+    if preset in PUBLISHED:
+        return Plan("folder", 0, size, None, _published(profile, **PUBLISHED[preset]), None)
+    steps = profile.pick(smoke=4, cpu=1000, gpu=20_000)
+    student = Stage(
+        steps=steps,
+        batch_size=8,
+        lr=1e-3,
+        betas=(0.9, 0.98),
+        weight_decay=0.01,
+        warmup=round(0.08 * steps),
+        schedule="linear",
+        clip=10.0,
+    )
+    codec_size = CodecConfig(
+        rate=size.rate,
+        strides=size.conv_strides,
+        num_codebooks=size.num_codebooks,
+        codebook_size=size.codebook_size,
+    )
+    how = codec_stage(profile.pick(smoke=4, cpu=600, gpu=10_000))
+    return Plan("procedural", profile.pick(smoke=32, cpu=2048), size, codec_size, student, how)
+
+
+def _published(profile: Profile, lr: float, clip: float, batch_size: int, accumulate: int) -> Stage:
+    steps = profile.pick(smoke=4, cpu=1000, gpu=400_000)
+    return Stage(
+        steps=steps,
+        batch_size=profile.pick(smoke=2, cpu=2, gpu=batch_size),
+        lr=lr,
+        betas=(0.9, 0.98),
+        weight_decay=0.01,
+        warmup=round(0.08 * steps),
+        schedule="linear",
+        clip=clip,
+        accumulate=profile.pick(smoke=1, cpu=1, gpu=accumulate),
+        precision="bf16" if profile.device != "cpu" else "no",
+    )
+
+
+def codec_stage(steps: int) -> Stage:
+    """How the small codec is trained."""
+    return Stage(
+        steps=steps,
+        batch_size=8,
+        lr=2e-3,
+        betas=(0.9, 0.99),
+        warmup=min(20, steps - 1),
+        schedule="cosine",
+    )
 
 
 def compose(n: int, seed: int, length: int, rate: int) -> tuple[Music, Tensor]:
@@ -58,16 +144,12 @@ def train_codec(
     """Train the small codec on clips (N, L), from which it sees the first second."""
     torch.manual_seed(seed)
     model = codec.build(config).to(device)
-    source = batches({"wave": waves[:, : config.rate]}, 8, seed=seed)
+    how = codec_stage(steps)
+    source = batches({"wave": waves[:, : config.rate]}, how.batch_size, seed=seed)
     return fit(
         model,
         source,
-        steps=steps,
-        lr=2e-3,
-        betas=(0.9, 0.99),
-        warmup=min(20, steps - 1),
-        schedule="cosine",
-        clip=1.0,
+        **how.fit_arguments(),
         seed=seed,
         out=out,
         resume=resume,
@@ -83,38 +165,24 @@ def codes_of(teacher: nn.Module, waves: Tensor) -> Tensor:
 
 
 def train(
-    config: MERTConfig, profile: Profile, *, out: str | Path | None, resume: bool, seed: int
+    preset: str, profile: Profile, *, out: str | Path | None, resume: bool, seed: int
 ) -> nn.Module:
-    """Train MERT.
-
-    At 8 kHz (the tiny preset) on procedural music with our own codec as teacher, which is kept at
-    ``<name>.codec.safetensors``. At 24 kHz on the WAV files of ``GENTOK_DATA/music`` with EnCodec
-    from ``GENTOK_DATA/encodec_24khz`` or, if that is absent, from the hub.
+    """Train MERT, and before it a codec of our own, kept at ``<name>.codec.safetensors``.
 
     Raises:
         FileNotFoundError: if a published preset lacks its recordings or its teacher.
-        ValueError: if a recording is damaged or of another rate.
+        ValueError: if there is no such preset, or a recording is damaged or of another rate.
     """
-    published = config.rate == 24_000
-    source = _recordings(config, profile, seed) if published else None
-    if source is None:
-        source = _procedural(config, profile, out, resume, seed)
+    task = plan(preset, profile)
+    if task.data == "folder":
+        source = _recordings(task, profile, seed)
+    else:
+        source = _procedural(task, profile, out, resume, seed)
     torch.manual_seed(seed)
-    model = build(config).to(profile.device)
-    large = config.pre_norm
-    steps = profile.pick(smoke=4, cpu=1000, gpu=400_000 if published else 20_000)
     return fit(
-        model,
+        build(task.size).to(profile.device),
         source,
-        steps=steps,
-        lr=(1.5e-3 if large else 5e-4) if published else 1e-3,
-        betas=(0.9, 0.98),
-        weight_decay=0.01,
-        warmup=round(0.08 * steps),
-        schedule="linear",
-        clip=1.0 if large else 10.0,
-        accumulate=profile.pick(smoke=1, cpu=1, gpu=(64 if large else 16)) if published else 1,
-        precision="bf16" if published and profile.device != "cpu" else "no",
+        **task.student.fit_arguments(),
         seed=seed,
         out=out,
         resume=resume,
@@ -122,31 +190,26 @@ def train(
 
 
 def _procedural(
-    config: MERTConfig, profile: Profile, out: str | Path | None, resume: bool, seed: int
+    task: Plan, profile: Profile, out: str | Path | None, resume: bool, seed: int
 ) -> Batches:
     """Music of the book's world with the codes of a codec that is trained on it first."""
-    number = profile.pick(smoke=32, cpu=CLIPS)
-    waves = compose(number, seed, config.clip, config.rate)[1]
-    size = CodecConfig(
-        rate=config.rate,
-        strides=config.conv_strides,
-        num_codebooks=config.num_codebooks,
-        codebook_size=config.codebook_size,
-    )
+    waves = compose(task.clips, seed, task.size.clip, task.size.rate)[1]
     teacher = train_codec(
-        size,
+        task.codec_size,
         waves,
-        steps=profile.pick(smoke=4, cpu=600, gpu=10_000),
+        steps=task.codec.steps,
         seed=seed,
         device=profile.device,
         out=stage(out, "codec"),
         resume=resume,
     ).model
-    return batches({"wave": waves, "codes": codes_of(teacher, waves)}, 8, seed=seed)
+    table = {"wave": waves, "codes": codes_of(teacher, waves)}
+    return batches(table, task.student.batch_size, seed=seed)
 
 
-def _recordings(config: MERTConfig, profile: Profile, seed: int) -> Batches:
+def _recordings(task: Plan, profile: Profile, seed: int) -> Batches:
     """Random crops of the recordings in GENTOK_DATA, with EnCodec's codes."""
+    config = task.size
     folder = find(MUSIC)
     paths = sorted(folder.glob("**/*.wav")) if folder else []
     if not paths:
@@ -163,7 +226,7 @@ def _recordings(config: MERTConfig, profile: Profile, seed: int) -> Batches:
         return wave
 
     teacher = EnCodecTeacher(find(ENCODEC) or ENCODEC_HUB).to(profile.device)
-    size = profile.pick(smoke=2, cpu=2, gpu=3584 if config.pre_norm else 1024)
+    size = task.student.batch_size
 
     def draw(step: int) -> dict[str, Tensor]:
         rng = generator(seed, step)

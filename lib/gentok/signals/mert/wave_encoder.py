@@ -16,7 +16,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils.parametrizations import weight_norm
 
-from gentok.nn.attention import merge_heads, split_heads
+from gentok.nn.attention import SelfAttention, merge_heads
+from gentok.nn.blocks import PostNormBlock, PreNormBlock
 from gentok.nn.spectrogram import check_wave
 from gentok.nn.transformer import Mlp
 
@@ -136,19 +137,16 @@ class PositionalConv(nn.Module):
         return F.gelu(out[..., : out.shape[-1] - self.extra]).transpose(1, 2)
 
 
-class Attention(nn.Module):
+class Attention(SelfAttention):
     """Self-attention over all frames, by the fused kernel or relaxed."""
 
     def __init__(self, config: WaveEncoderConfig):
-        super().__init__()
-        self.num_heads, self.dropout = config.num_heads, config.dropout
-        self.relaxation = config.attention_relaxation
-        self.qkv = nn.Linear(config.dim, 3 * config.dim)
-        self.proj = nn.Linear(config.dim, config.dim)
+        super().__init__(config.dim, config.num_heads)
+        self.dropout, self.relaxation = config.dropout, config.attention_relaxation
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, T, D) -> (B, T, D)."""
-        q, k, v = (split_heads(part, self.num_heads) for part in self.qkv(x).chunk(3, dim=-1))
+        q, k, v = self.heads(x)
         dropout = self.dropout if self.training else 0.0
         if self.relaxation is None:
             out = F.scaled_dot_product_attention(q, k, v, dropout_p=dropout)
@@ -157,24 +155,12 @@ class Attention(nn.Module):
         return self.proj(merge_heads(out))
 
 
-class Block(nn.Module):
+def wave_block(config: WaveEncoderConfig) -> PreNormBlock | PostNormBlock:
     """Attention and feed-forward layer, each with a skip and a layer norm before or after."""
-
-    def __init__(self, config: WaveEncoderConfig):
-        super().__init__()
-        self.pre_norm, self.dropout = config.pre_norm, nn.Dropout(config.dropout)
-        self.attention = Attention(config)
-        self.norm1 = nn.LayerNorm(config.dim)
-        self.mlp = Mlp(config.dim, config.mlp_ratio * config.dim, approximate="none")
-        self.norm2 = nn.LayerNorm(config.dim)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(B, T, D) -> (B, T, D)."""
-        if self.pre_norm:
-            x = x + self.dropout(self.attention(self.norm1(x)))
-            return x + self.dropout(self.mlp(self.norm2(x)))
-        x = self.norm1(x + self.dropout(self.attention(x)))
-        return self.norm2(x + self.dropout(self.mlp(x)))
+    kind = PreNormBlock if config.pre_norm else PostNormBlock
+    attention = Attention(config)
+    mlp = Mlp(config.dim, config.mlp_ratio * config.dim, approximate="none")
+    return kind(config.dim, attention, mlp, eps=1e-5, dropout=config.dropout)
 
 
 class WaveEncoder(nn.Module):
@@ -202,7 +188,7 @@ class WaveEncoder(nn.Module):
         self.project = nn.Linear(config.conv_channels, config.dim)
         self.mask_vector = nn.Parameter(torch.empty(config.dim).uniform_())
         self.position = PositionalConv(config)
-        self.blocks = nn.ModuleList(Block(config) for _ in range(config.depth))
+        self.blocks = nn.ModuleList(wave_block(config) for _ in range(config.depth))
         self.norm = nn.LayerNorm(config.dim)
         self.dropout = nn.Dropout(config.dropout)
         # BERT's 0.02 at width 768; narrower layers keep the same size of output.

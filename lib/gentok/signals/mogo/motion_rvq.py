@@ -17,6 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from gentok.data.motion_features import feature_slices
+from gentok.nn.latents import LatentSpace, evaluating
 from gentok.signals.mogo.sampled_rvq import SampledResidualVQ
 
 
@@ -145,7 +146,7 @@ class MotionRVQ(nn.Module):
         self.register_buffer("spread", torch.ones(config.feature_dim))
         self.positions = feature_slices((config.feature_dim + 1) // 12)["positions"]
 
-    def normalise_by(self, mean: Tensor, spread: Tensor) -> "MotionRVQ":
+    def normalize_by(self, mean: Tensor, spread: Tensor) -> "MotionRVQ":
         """Set the scale of the features (`gentok.data.motion_features.feature_scale`)."""
         self.mean.copy_(mean)
         self.spread.copy_(spread)
@@ -165,9 +166,16 @@ class MotionRVQ(nn.Module):
             )
         return self.encoder(((motion - self.mean) / self.spread).mT).mT
 
-    def encode(self, motion: Tensor) -> Tensor:
-        """Features (B, T, F) -> codes (B, N, Q), int64, the nearest ones in eval mode."""
-        return self.quantizer(self.latents(motion))[1]
+    @property
+    def latent_space(self) -> LatentSpace:
+        """(N, Q) codes a clip; N grows with its frames."""
+        config = self.config
+        return LatentSpace("discrete", (None, config.num_levels), "motion", config.codebook_size)
+
+    def encode(self, x: Tensor) -> Tensor:
+        """Features (B, T, F) -> the nearest codes (B, N, Q), int64, whatever the training mode."""
+        with evaluating(self):
+            return self.quantizer(self.latents(x))[1]
 
     def decode(self, codes: Tensor) -> Tensor:
         """Codes (B, N, Q), levels marked -1 left out -> features (B, T, F)."""

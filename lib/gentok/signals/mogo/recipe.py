@@ -26,10 +26,11 @@ from gentok.data.motion_features import (
 )
 from gentok.show.media import save_gif, skeleton_frames
 from gentok.signals.mogo import motion_rvq
-from gentok.signals.mogo.model import MogoConfig, build
+from gentok.signals.mogo.model import PRESETS, MogoConfig, build
 from gentok.signals.mogo.motion_rvq import MotionRVQ, MotionRVQConfig
 from gentok.signals.mogo.motion_text import CLIP, ClipText, HashedWords
 from gentok.training.loop import fit, load_model
+from gentok.training.plan import Stage, preset_of
 from gentok.training.profiles import Profile
 from gentok.training.stages import stage
 
@@ -57,37 +58,107 @@ class Clips:
     pairs: list[tuple[int, str]]
 
 
+@dataclass(frozen=True)
+class Plan:
+    """What decides a training of Mogo.
+
+    Args:
+        data: ``"procedural"``, ``"mocap"`` (motion capture under ``GENTOK_DATA``), or
+            ``"humanml3d"``.
+        clips: how many procedural ones.
+        size: of the transformer.
+        tokenizer_size: of the motion tokenizer, but for the width of its data.
+        tokenizer, generator: how each is trained.
+    """
+
+    data: str
+    clips: int
+    size: MogoConfig
+    tokenizer_size: MotionRVQConfig
+    tokenizer: Stage
+    generator: Stage
+
+
+# Which width of the tokenizer goes with which codebook is not stated: those of the defaults.
+PUBLISHED = {
+    "code-a-512": "mogo-512",
+    "code-a-1024": "mogo-1024",
+    "code-a-8192": "mogo-1024",
+    "code-b-1024": "mogo-1024",
+}
+
+
+def plan(preset: str, profile: Profile) -> Plan:
+    """The training of a preset.
+
+    Raises:
+        ValueError: if there is no such preset.
+    """
+    size = preset_of(PRESETS, preset)
+    tokenizer_size = replace(
+        motion_rvq.PRESETS[PUBLISHED.get(preset, "tiny")],
+        codebook_size=size.codebook_size,
+        num_levels=size.num_levels,
+    )
+    tokenizer = Stage(
+        steps=profile.pick(smoke=4, cpu=600, gpu=20_000),
+        batch_size=profile.pick(smoke=8, cpu=16, gpu=256),
+        lr=4e-3,
+        betas=(0.9, 0.99),
+        warmup=profile.pick(smoke=1, cpu=20),
+        schedule="wsd",
+    )
+    generator = Stage(
+        steps=profile.pick(smoke=4, cpu=800, gpu=20_000),
+        batch_size=profile.pick(smoke=4, cpu=16, gpu=64),
+        lr=1e-3,
+        betas=(0.9, 0.99),
+        weight_decay=1e-7,
+        warmup=profile.pick(smoke=1, cpu=50, gpu=500),
+        schedule="cosine",
+    )
+    if preset in PUBLISHED:
+        tokenizer = replace(
+            tokenizer,
+            steps=profile.pick(smoke=4, cpu=600, gpu=500_000),
+            lr=2e-4,
+            warmup=profile.pick(smoke=1, cpu=20, gpu=2000),
+        )
+        generator = replace(
+            generator,
+            steps=profile.pick(smoke=4, cpu=800, gpu=800_000),
+            batch_size=profile.pick(smoke=4, cpu=16, gpu=28),
+            lr=3e-5,
+            warmup=0,
+        )
+        return Plan("humanml3d", 0, size, tokenizer_size, tokenizer, generator)
+    data = "mocap" if profile.name == "gpu" and available().get("mocap") else "procedural"
+    clips = profile.pick(smoke=16, cpu=1024)
+    return Plan(data, clips, size, tokenizer_size, tokenizer, generator)
+
+
 def train(
-    config: MogoConfig, profile: Profile, *, out: str | Path | None, resume: bool, seed: int
+    preset: str, profile: Profile, *, out: str | Path | None, resume: bool, seed: int
 ) -> nn.Module:
     """Train the tokenizer and then Mogo.
-
-    Sentence vectors of 512 channels mean a published preset: HumanML3D under ``GENTOK_DATA`` and
-    CLIP. Others learn from procedural motion, or in the gpu profile from motion capture if it is
-    there, with hashed words in place of CLIP.
 
     Returns:
         the transformer, ready to sample.
 
     Raises:
         FileNotFoundError: if a published preset lacks HumanML3D or CLIP.
+        ValueError: if there is no such preset.
     """
-    published = config.text_dim == 512
-    clips = humanml3d() if published else small_clips(profile, seed)
-    text = sentence_encoder(config)
-    tokenizer = train_tokenizer(config, profile, clips, out, resume, seed)
-    draw = code_batches(tokenizer, clips, text, _batch_size(config, profile), seed)
+    task = plan(preset, profile)
+    clips = clips_of(task, seed)
+    text = sentence_encoder(task.size)
+    tokenizer = train_tokenizer(task, clips, profile.device, out, resume, seed)
+    draw = code_batches(tokenizer, clips, text, task.generator.batch_size, seed)
     torch.manual_seed(seed)
     return fit(
-        build(config).to(profile.device),
+        build(task.size).to(profile.device),
         draw,
-        steps=profile.pick(smoke=4, cpu=800, gpu=800_000 if published else 20_000),
-        lr=3e-5 if published else 1e-3,
-        betas=(0.9, 0.99),
-        weight_decay=1e-7,
-        warmup=0 if published else profile.pick(smoke=1, cpu=50, gpu=500),
-        schedule="cosine",
-        clip=1.0,
+        **task.generator.fit_arguments(),
         seed=seed,
         out=out,
         resume=resume,
@@ -127,35 +198,21 @@ def sentence_encoder(config: MogoConfig) -> ClipText | HashedWords:
 
 
 def train_tokenizer(
-    config: MogoConfig,
-    profile: Profile,
+    task: Plan,
     clips: Clips,
+    device: str,
     out: str | Path | None,
     resume: bool,
     seed: int,
 ) -> MotionRVQ:
     """Train the tokenizer that goes with a transformer, on windows of 64 frames."""
-    published = config.text_dim == 512
-    # Which width goes with which codebook is not stated: that of the options' defaults.
-    name = ("mogo-512" if config.codebook_size == 512 else "mogo-1024") if published else "tiny"
-    size = replace(
-        motion_rvq.PRESETS[name],
-        feature_dim=clips.features[0].shape[1],
-        codebook_size=config.codebook_size,
-        num_levels=config.num_levels,
-    )
+    size = replace(task.tokenizer_size, feature_dim=clips.features[0].shape[1])
     torch.manual_seed(seed)
-    model = motion_rvq.build(size).normalise_by(*feature_scale(torch.cat(clips.features)))
-    windows = window_batches(clips.features, profile.pick(smoke=8, cpu=16, gpu=256), seed)
+    model = motion_rvq.build(size).normalize_by(*feature_scale(torch.cat(clips.features)))
     return fit(
-        model.to(profile.device),
-        windows,
-        steps=profile.pick(smoke=4, cpu=600, gpu=500_000 if published else 20_000),
-        lr=2e-4 if published else 4e-3,
-        betas=(0.9, 0.99),
-        warmup=2000 if published and profile.name == "gpu" else profile.pick(smoke=1, cpu=20),
-        schedule="wsd",
-        clip=1.0,
+        model.to(device),
+        window_batches(clips.features, task.tokenizer.batch_size, seed),
+        **task.tokenizer.fit_arguments(),
         seed=seed,
         out=stage(out, "tokenizer"),
         resume=resume,
@@ -214,11 +271,17 @@ def code_batches(
     return batch
 
 
-def small_clips(profile: Profile, seed: int) -> Clips:
-    """Clips of 64 frames: procedural ones, or in the gpu profile motion capture if it is there."""
-    if profile.name == "gpu" and available().get("mocap"):
+def clips_of(task: Plan, seed: int) -> Clips:
+    """What a plan learns from: clips of 64 frames, or HumanML3D's of 40 to 199.
+
+    Raises:
+        FileNotFoundError: if they are absent.
+    """
+    if task.data == "humanml3d":
+        return humanml3d()
+    if task.data == "mocap":
         return mocap_clips(mocap())
-    motion = sample_motions(profile.pick(smoke=16, cpu=1024), FRAMES + 1, seed)
+    motion = sample_motions(task.clips, FRAMES + 1, seed)
     return Clips(list(motion_features(motion)), list(enumerate(motion.captions)))
 
 
@@ -266,7 +329,3 @@ def humanml3d() -> Clips:
     if not clips.features:
         raise missing("clips of 40 to 199 frames", f"{FOLDER}/new_joint_vecs/*.npy")
     return clips
-
-
-def _batch_size(config: MogoConfig, profile: Profile) -> int:
-    return profile.pick(smoke=4, cpu=16, gpu=28 if config.text_dim == 512 else 64)

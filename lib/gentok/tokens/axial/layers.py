@@ -11,13 +11,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from gentok.nn.attention import merge_heads, split_heads
+from gentok.nn.attention import SelfAttention, merge_heads
+from gentok.nn.blocks import PreNormBlock
+from gentok.nn.transformer import Mlp
 
 COLUMN, ROW = 1, 2  # the axis of (B, H, W, D) along which a layer attends
 ALMOST_ZERO = 1e-10  # variance scale of whatever ends a residual branch, and of the logits
 
 
-class AxialAttention(nn.Module):
+class AxialAttention(SelfAttention):
     """Self-attention inside each row, or inside each column; the other axis is part of the batch.
 
     Args:
@@ -32,42 +34,22 @@ class AxialAttention(nn.Module):
     """
 
     def __init__(self, dim: int, num_heads: int, axis: int, causal: bool = False):
-        super().__init__()
-        if dim % num_heads:
-            raise ValueError(f"num_heads must divide dim, got num_heads={num_heads}, dim={dim}")
+        super().__init__(dim, num_heads)
         if axis not in (COLUMN, ROW):
             raise ValueError(f"axis must be {COLUMN} (columns) or {ROW} (rows), got {axis}")
-        self.num_heads = num_heads
         self.axis = axis
         self.causal = causal
-        self.qkv = nn.Linear(dim, 3 * dim)
-        self.proj = nn.Linear(dim, dim)
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, H, W, D) -> (B, H, W, D)."""
         lines = x.transpose(1, 2) if self.axis == COLUMN else x  # (B, lines, length, D)
-        tokens = lines.flatten(0, 1)  # (B lines, length, D)
-        q, k, v = (split_heads(part, self.num_heads) for part in self.qkv(tokens).chunk(3, dim=-1))
-        out = F.scaled_dot_product_attention(q, k, v, is_causal=self.causal)  # (B lines, h, len, d)
+        q, k, v = self.heads(lines.flatten(0, 1))  # (B lines, h, length, d)
+        out = F.scaled_dot_product_attention(q, k, v, is_causal=self.causal)
         out = self.proj(merge_heads(out)).unflatten(0, lines.shape[:2])
         return out.transpose(1, 2) if self.axis == COLUMN else out
 
 
-class QuickMlp(nn.Module):
-    """Linear, x sigmoid(1.702 x), Linear; ``hidden`` equals ``dim`` in the published sizes."""
-
-    def __init__(self, dim: int, hidden: int):
-        super().__init__()
-        self.fc1 = nn.Linear(dim, hidden)
-        self.fc2 = nn.Linear(hidden, dim)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(..., D) -> (..., D)."""
-        hidden = self.fc1(x)
-        return self.fc2(hidden * torch.sigmoid(1.702 * hidden))
-
-
-class Block(nn.Module):
+class Block(PreNormBlock):
     """Pre-norm residual block: x + drop(attention(LN x)), then x + drop(MLP(LN x)).
 
     Args:
@@ -78,22 +60,13 @@ class Block(nn.Module):
     """
 
     def __init__(self, attention: nn.Module, dim: int, mlp_ratio: int = 1, dropout: float = 0.0):
-        super().__init__()
-        self.norm1 = nn.LayerNorm(dim, eps=1e-5)
-        self.attention = attention
-        self.norm2 = nn.LayerNorm(dim, eps=1e-5)
-        self.mlp = QuickMlp(dim, mlp_ratio * dim)
-        self.dropout = nn.Dropout(dropout)
+        mlp = Mlp(dim, mlp_ratio * dim, approximate="quick")
+        super().__init__(dim, attention, mlp, eps=1e-5, dropout=dropout)
         for layer in self.modules():
             if isinstance(layer, nn.Linear):
                 init_fan_in(layer)
         for last in (self.attention.proj, self.mlp.fc2):
             init_fan_in(last, ALMOST_ZERO)  # the block starts as the identity
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(B, H, W, D) -> (B, H, W, D)."""
-        x = x + self.dropout(self.attention(self.norm1(x)))
-        return x + self.dropout(self.mlp(self.norm2(x)))
 
 
 class GridPosition(nn.Module):

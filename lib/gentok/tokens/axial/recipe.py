@@ -5,6 +5,7 @@ an average of the weights that evaluation and sampling use. It does not state th
 """
 
 from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -14,48 +15,88 @@ from gentok.data import ImageSet, available, batches, cifar10, folder_batches, t
 from gentok.data.coloured_digits import coloured_digits
 from gentok.data.folder import find, missing
 from gentok.show.media import save_grid
-from gentok.tokens.axial.model import AxialConfig, build, to_images, to_values
+from gentok.tokens.axial.model import PRESETS, AxialConfig, build, to_images, to_values
 from gentok.training.loop import fit, load_model
+from gentok.training.plan import Stage, preset_of
 from gentok.training.profiles import Profile
 
 FOLDER = "images"  # of GENTOK_DATA, one sub-folder a class, for the published sizes
-DIGITS = 8192  # coloured digits that a small preset learns from
-BATCH = 64  # published, all accelerators together
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What decides a training.
+
+    Args:
+        data: ``"digits"`` (coloured ones of 8x8 pixels), ``"cifar10"`` (averaged down), or
+            ``"folder"``: ImageNet's layout under ``GENTOK_DATA/images/<class>/``, scaled to size
+            and cut at the centre.
+        pictures: how many coloured digits.
+        size: of the model; ``model``: how it is trained.
+    """
+
+    data: str
+    pictures: int
+    size: AxialConfig
+    model: Stage
+
+
+# Learning rates of the released configurations; their batch of 64 is for all accelerators together.
+PUBLISHED = {"imagenet-32": 1e-4, "imagenet-64": 2e-4}
+
+
+def plan(preset: str, profile: Profile) -> Plan:
+    """The training of a preset.
+
+    Raises:
+        ValueError: if there is no such preset.
+    """
+    size = preset_of(PRESETS, preset)
+    model = Stage(
+        steps=profile.pick(smoke=4, cpu=1500, gpu=20_000),
+        batch_size=profile.pick(smoke=4, cpu=32, gpu=64),
+        lr=3e-3,
+        warmup=profile.pick(smoke=1, cpu=100, gpu=500),
+        schedule="cosine",
+        ema=0.99,
+    )
+    if preset in PUBLISHED:
+        model = replace(
+            model,
+            steps=profile.pick(smoke=4, cpu=1500, gpu=1_000_000),
+            lr=PUBLISHED[preset],
+            warmup=profile.pick(smoke=1, cpu=100, gpu=5000),
+            schedule="constant",
+            ema=0.99995,
+        )
+        return Plan("folder", 0, size, model)
+    real = profile.name == "gpu" and available().get("cifar10")
+    return Plan("cifar10" if real else "digits", profile.pick(smoke=64, cpu=8192), size, model)
 
 
 def train(
-    config: AxialConfig, profile: Profile, *, out: str | Path | None, resume: bool, seed: int
+    preset: str, profile: Profile, *, out: str | Path | None, resume: bool, seed: int
 ) -> nn.Module:
     """Train the model.
-
-    Pictures of 8x8 pixels are coloured digits; in the gpu profile CIFAR-10, averaged down, if it is
-    there. Larger pictures need real images under ``GENTOK_DATA/images/<class>/`` (ImageNet's
-    layout), scaled to size and cut at the centre.
 
     Returns:
         the model with averaged weights, ready to sample.
 
     Raises:
-        FileNotFoundError: if the preset needs the image folder and it is absent.
+        FileNotFoundError: if the plan's pictures are absent.
+        ValueError: if there is no such preset.
     """
-    large = config.image_size > 8
-    draw = _pixels(config, profile, seed)
+    task = plan(preset, profile)
+    draw = _pixels(task, seed)
     torch.manual_seed(seed)
-    fitted = fit(
-        build(config).to(profile.device),
+    return fit(
+        build(task.size).to(profile.device),
         draw,
-        steps=profile.pick(smoke=4, cpu=1500, gpu=1_000_000 if large else 20_000),
-        lr={32: 1e-4, 64: 2e-4}.get(config.image_size, 3e-3),
-        betas=(0.9, 0.999),
-        warmup=profile.pick(smoke=1, cpu=100, gpu=5000 if large else 500),
-        schedule="constant" if large else "cosine",
-        clip=1.0,
-        ema=0.99995 if large else 0.99,
+        **task.model.fit_arguments(),
         seed=seed,
         out=out,
         resume=resume,
-    )
-    return fitted.ema
+    ).ema
 
 
 def sample(checkpoint: str | Path, out: str | Path, *, n: int, seed: int) -> None:
@@ -74,27 +115,26 @@ def sample(checkpoint: str | Path, out: str | Path, *, n: int, seed: int) -> Non
     save_grid(images.repeat_interleave(zoom, 2).repeat_interleave(zoom, 3), out, columns=10)
 
 
-def _pixels(config: AxialConfig, profile: Profile, seed: int) -> Callable[[int], dict[str, Tensor]]:
+def _pixels(task: Plan, seed: int) -> Callable[[int], dict[str, Tensor]]:
     """Batches of pixels in [0, K)."""
-    side, values = config.image_size, config.num_values
-    batch_size = profile.pick(smoke=4, cpu=32, gpu=BATCH)
-    if side > 8:
+    side, values, channels = task.size.image_size, task.size.num_values, task.size.channels
+    rows = task.model.batch_size
+    if task.data == "folder":
         folder = find(FOLDER)
         if folder is None:
             raise missing(f"images of {side} x {side} pixels", f"{FOLDER}/<class>/*.jpg")
-        draw, _ = folder_batches(folder, side, batch_size, seed)
-        return lambda step: {"pixels": to_values(draw(step)["image"], values)[:, : config.channels]}
-    source = _small_set(profile, side, seed)
-    return batches(
-        {"pixels": to_values(source.images, values)[:, : config.channels]}, batch_size, seed
-    )
+        draw, _ = folder_batches(folder, side, rows, seed)
+        return lambda step: {"pixels": to_values(draw(step)["image"], values)[:, :channels]}
+    source = _small_set(task, seed)
+    return batches({"pixels": to_values(source.images, values)[:, :channels]}, rows, seed)
 
 
-def _small_set(profile: Profile, side: int, seed: int) -> ImageSet:
-    if profile.name == "gpu" and available().get("cifar10"):
+def _small_set(task: Plan, seed: int) -> ImageSet:
+    side = task.size.image_size
+    if task.data == "cifar10":
         source = cifar10("train")
         small = torch.nn.functional.adaptive_avg_pool2d(source.floats(), side)
         return ImageSet(to_uint8(small), source.labels, source.class_names, source.source)
     if side != 8:
         raise ValueError(f"image_size must be 8 for the coloured digits, got {side}")
-    return coloured_digits("train", profile.pick(smoke=64, cpu=DIGITS), seed)
+    return coloured_digits("train", task.pictures, seed)

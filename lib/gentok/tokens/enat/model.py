@@ -20,7 +20,8 @@ from gentok.base.masked.groups import Groups, put, take
 from gentok.base.masked.nat import MaskedTokenConfig, MaskedTokenModel, example
 from gentok.base.masked.unmask import Schedule
 from gentok.nn.attention import merge_heads, split_heads
-from gentok.nn.transformer import Mlp, Modulation, modulate
+from gentok.nn.blocks import AdaLNBlock, plain_norm
+from gentok.nn.transformer import Mlp, modulate
 
 __all__ = ["ENAT", "PRESETS", "Block", "ENATConfig", "SCAttention", "build", "example"]
 
@@ -57,6 +58,28 @@ PRESETS: dict[str, ENATConfig] = {
         encoder_depth=3,
         decoder_depth=1,
         schedule=Schedule(mask_temperature=4.5, sample_temperature=1.0),
+    ),
+    # The book's own for shapes on plain floors, on the codes of the trained `base/vqgan`.
+    "world-32": ENATConfig(
+        codebook_size=256,
+        num_tokens=64,
+        num_classes=10,
+        dim=160,
+        num_heads=4,
+        encoder_depth=6,
+        decoder_depth=2,
+        schedule=Schedule(guidance_scale=2.0, mask_temperature=4.5, sample_temperature=0.5),
+    ),
+    # A small one for pictures of five centred shapes: what the chapter compares.
+    "study-32": ENATConfig(
+        codebook_size=256,
+        num_tokens=64,
+        num_classes=5,
+        dim=64,
+        num_heads=4,
+        encoder_depth=3,
+        decoder_depth=1,
+        schedule=Schedule(guidance_scale=1.0, mask_temperature=4.5, sample_temperature=1.0),
     ),
     # published_params: the released network less its unused MLP (574,298,113 - 8,393,728, ...).
     "enat-l-256": ENATConfig(published_params=565_904_385),
@@ -97,26 +120,19 @@ class SCAttention(nn.Module):
         return self.proj(merge_heads(out))
 
 
-class Block(nn.Module):
+class Block(AdaLNBlock):
     """adaLN-Zero block around SC-attention; context has a norm and a modulation of its own."""
 
     def __init__(self, dim: int, num_heads: int, mlp_ratio: int = 4):
-        super().__init__()
-        self.norm1 = nn.LayerNorm(dim, eps=1e-6, elementwise_affine=False)
-        self.norm_context = nn.LayerNorm(dim, eps=1e-6, elementwise_affine=False)
-        self.attention = SCAttention(dim, num_heads)
-        self.norm2 = nn.LayerNorm(dim, eps=1e-6, elementwise_affine=False)
-        self.mlp = Mlp(dim, mlp_ratio * dim)
-        self.modulation = Modulation(dim, 8)
+        super().__init__(dim, SCAttention(dim, num_heads), Mlp(dim, mlp_ratio * dim), count=8)
+        self.norm_context = plain_norm(dim)
 
     def forward(self, x: Tensor, c: Tensor, context: Tensor | None = None) -> Tensor:
         """Tokens (B, n, D), condition (B, D), context (B, m, D) or None -> (B, n, D)."""
-        shift_a, scale_a, shift_c, scale_c, gate_a, shift_m, scale_m, gate_m = self.modulation(c)
+        shift_a, scale_a, shift_c, scale_c, gate_a, *feed = self.modulation(c)
         if context is not None:
             context = modulate(self.norm_context(context), shift_c, scale_c)
-        attended = self.attention(modulate(self.norm1(x), shift_a, scale_a), context)
-        x = x + gate_a[:, None] * attended
-        return x + gate_m[:, None] * self.mlp(modulate(self.norm2(x), shift_m, scale_m))
+        return self.feed(self.attend(x, (shift_a, scale_a, gate_a), context), feed)
 
 
 class PreviousProjection(nn.Module):

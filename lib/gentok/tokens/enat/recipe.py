@@ -5,59 +5,204 @@ stands beside it (``<name>.tokenizer.safetensors``). Each stage resumes by itsel
 """
 
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
+from gentok.base import recipe as base_recipe
 from gentok.base import vqgan
-from gentok.base.vqgan import AdversarialVQGAN, VQGANConfig
-from gentok.data import ImageSet, available, batches, cifar10, class_images, folder_batches
+from gentok.base.judging import reconstructions, samples
+from gentok.base.masked.nat import MaskedTokenConfig, NATConfig
+from gentok.base.pipeline import Pipeline
+from gentok.base.vqgan import VQGAN, AdversarialVQGAN, VQGANConfig
+from gentok.data import (
+    ImageSet,
+    available,
+    batches,
+    centred_shapes,
+    cifar10,
+    class_images,
+    folder_batches,
+    plain_shapes,
+)
 from gentok.data.folder import find, missing
 from gentok.measure import SmallClassifier, load_classifier
 from gentok.show.media import save_grid
-from gentok.tokens.enat.model import ENATConfig, build
+from gentok.tokens.enat.model import ENAT, PRESETS, ENATConfig, build
+from gentok.training.checkpoint import save
 from gentok.training.loop import fit, load_model
+from gentok.training.plan import Stage, preset_of
 from gentok.training.profiles import Profile
 from gentok.training.stages import stage
+from gentok.training.weights import Weights
 
 Batches = Callable[[int], dict[str, Tensor]]
-IMAGES = 4096  # pictures of the procedural world that a small preset learns from
 FOLDER = "images"  # of GENTOK_DATA, one sub-folder a class, for presets of large images
 
 
-def train(
-    config: ENATConfig, profile: Profile, *, out: str | Path | None, resume: bool, seed: int
-) -> nn.Module:
-    """Train the tokenizer and then ENAT.
+@dataclass(frozen=True)
+class Plan:
+    """What decides a training of ENAT.
 
-    Grids of 8x8 tokens mean 32x32 pixels: the procedural world, or in the gpu profile CIFAR-10 if
-    it is there. Larger grids need real images under ``GENTOK_DATA/images/<class>/`` (ImageNet's
-    layout) and follow the paper's plan in the gpu profile.
+    Args:
+        data: ``"world"`` (ten shapes on textures), ``"plain"`` (the same on plain floors),
+            ``"centred"`` (five shapes of one size in the middle), ``"cifar10"``, or ``"folder"``:
+            ImageNet's layout under ``GENTOK_DATA/images/<class>/``.
+        pictures: how many the world draws.
+        size: of the generator; ``tokenizer_size``: of the VQGAN.
+        generator: how ENAT is trained; ``ema`` is also the average that plays the earlier step.
+        tokenizer: how the VQGAN is trained; None takes the book's trained ``base/vqgan``.
+    """
+
+    data: str
+    pictures: int
+    size: ENATConfig
+    tokenizer_size: VQGANConfig
+    generator: Stage
+    tokenizer: Stage | None
+
+
+# The paper's: batch and learning rate go with the size of the pictures. 500,000 steps, Adam with
+# betas (0.99, 0.99), weight decay 0.03, an average of 0.9999.
+PUBLISHED = {
+    "enat-l-256": {"batch_size": 2048, "lr": 4e-4},
+    "enat-l-512": {"batch_size": 512, "lr": 1e-4},
+    "enat-768-12": {"batch_size": 2048, "lr": 4e-4},
+    "enat-768-16": {"batch_size": 2048, "lr": 4e-4},
+    "enat-768-24": {"batch_size": 2048, "lr": 4e-4},
+}
+
+
+def plan(preset: str, profile: Profile) -> Plan:
+    """The training of a preset.
+
+    Raises:
+        ValueError: if there is no such preset.
+    """
+    size = preset_of(PRESETS, preset)
+    if preset in PUBLISHED:
+        return _published(size, profile, **PUBLISHED[preset])
+    if preset == "world-32":
+        return _world(size, profile)
+    if preset == "study-32":
+        return _study(size, profile)
+    real = profile.name == "gpu" and available().get("cifar10")
+    steps = profile.pick(smoke=4, cpu=1000, gpu=20_000)
+    tokenizer = Stage(
+        steps=steps,
+        batch_size=8,
+        lr=3e-3,
+        betas=(0.9, 0.99),
+        warmup=min(20, steps - 1),
+        schedule="cosine",
+    )
+    generator = Stage(
+        steps=profile.pick(smoke=4, cpu=1200, gpu=20_000),
+        batch_size=profile.pick(smoke=8, cpu=16, gpu=128),
+        lr=4e-3,
+        betas=(0.9, 0.99),
+        weight_decay=0.03,
+        warmup=profile.pick(smoke=1, cpu=50, gpu=500),
+        schedule="cosine",
+        ema=0.99,
+    )
+    grid = round(size.num_tokens**0.5)
+    tiny = vqgan.PRESETS["tiny"]
+    tokenizer_size = replace(
+        tiny,
+        image_size=tiny.factor * grid,
+        codebook_size=size.codebook_size,
+        gan_start=int(0.7 * steps),
+    )
+    pictures = profile.pick(smoke=64, cpu=4096)
+    return Plan(
+        "cifar10" if real else "world", pictures, size, tokenizer_size, generator, tokenizer
+    )
+
+
+def _world(size: ENATConfig, profile: Profile) -> Plan:
+    """Shapes on plain floors, on top of the book's own VQGAN: an hour on one core."""
+    generator = Stage(
+        steps=profile.pick(smoke=4, cpu=600, long=14_000, gpu=40_000),
+        batch_size=profile.pick(smoke=8, cpu=32, gpu=128),
+        lr=2e-3,
+        betas=(0.9, 0.99),
+        weight_decay=0.03,
+        warmup=profile.pick(smoke=1, cpu=100),
+        schedule="cosine",
+        ema=0.999,
+    )
+    number = profile.pick(smoke=64, cpu=16_384)
+    return Plan("plain", number, size, vqgan.PRESETS["world-32"], generator, tokenizer=None)
+
+
+def _study(size: ENATConfig, profile: Profile) -> Plan:
+    """Easier shapes, a minute a network: what the chapter trains live and compares."""
+    generator = Stage(
+        steps=profile.pick(smoke=4, cpu=2000, gpu=20_000),
+        batch_size=profile.pick(smoke=8, cpu=32, gpu=128),
+        lr=4e-3,
+        betas=(0.9, 0.99),
+        weight_decay=0.03,
+        warmup=profile.pick(smoke=1, cpu=60),
+        schedule="cosine",
+        ema=0.99,
+    )
+    number = profile.pick(smoke=64, cpu=16_384)
+    return Plan("centred", number, size, vqgan.PRESETS["world-32"], generator, tokenizer=None)
+
+
+def plain_rival(size: ENATConfig) -> NATConfig:
+    """The plain network of as many blocks and the same width: every token passes all of them."""
+    own = {field.name: getattr(size, field.name) for field in fields(MaskedTokenConfig)}
+    return NATConfig(**own, depth=size.encoder_depth + size.decoder_depth)
+
+
+def _published(size: ENATConfig, profile: Profile, batch_size: int, lr: float) -> Plan:
+    batch_size = profile.pick(smoke=8, cpu=16, gpu=batch_size)
+    steps = profile.pick(smoke=4, cpu=1000, gpu=500_000)
+    tokenizer = Stage(
+        steps=steps, batch_size=batch_size, lr=1e-4, betas=(0.5, 0.9), warmup=min(20, steps - 1)
+    )
+    generator = Stage(
+        steps=profile.pick(smoke=4, cpu=1200, gpu=500_000),
+        batch_size=batch_size,
+        lr=lr,
+        betas=(0.99, 0.99),
+        weight_decay=0.03,
+        warmup=profile.pick(smoke=1, cpu=50, gpu=5000),
+        ema=0.9999,
+    )
+    side = 16 * round(size.num_tokens**0.5)
+    vqgan_size = replace(
+        vqgan.PRESETS["vqgan-f16-1024"], image_size=side, codebook_size=size.codebook_size
+    )
+    return Plan("folder", 0, size, vqgan_size, generator, tokenizer)
+
+
+def train(
+    preset: str, profile: Profile, *, out: str | Path | None, resume: bool, seed: int
+) -> ENAT:
+    """Train the tokenizer, unless the plan takes a trained one, and then ENAT.
 
     Returns:
         the averaged network, ready to sample.
 
     Raises:
-        FileNotFoundError: if the preset needs the image folder and it is absent.
+        FileNotFoundError: if the plan's pictures, or its trained tokenizer, are absent.
+        ValueError: if there is no such preset.
     """
-    large = config.num_tokens > 64
-    source, features = _source(config, profile, seed)
-    tokenizer = _train_tokenizer(config, profile, source, features, out, resume, seed)
-    draw = _codes(tokenizer, source, profile, config, seed)
+    task = plan(preset, profile)
+    source = pictures(task, seed)
+    tokenizer = _tokenizer(task, profile, source, out, resume, seed)
+    draw = _codes(tokenizer, source, task.generator.batch_size, seed)
     torch.manual_seed(seed)
     return fit(
-        build(config).to(profile.device),
+        build(task.size).to(profile.device),
         draw,
-        steps=profile.pick(smoke=4, cpu=1200, gpu=500_000 if large else 20_000),
-        lr=_learning_rate(config),
-        betas=(0.99, 0.99) if large else (0.9, 0.99),
-        weight_decay=0.03,
-        warmup=profile.pick(smoke=1, cpu=50, gpu=5000 if large else 500),
-        schedule="constant" if large else "cosine",
-        clip=1.0,
-        ema=0.9999 if large else 0.99,
+        **task.generator.fit_arguments(),
         seed=seed,
         out=out,
         resume=resume,
@@ -76,61 +221,65 @@ def sample(checkpoint: str | Path, out: str | Path, *, n: int, seed: int) -> Non
     Raises:
         FileNotFoundError: if one of the two checkpoints is absent.
     """
-    network = load_model(checkpoint, ENATConfig, build)
-    tokenizer = load_model(stage(checkpoint, "tokenizer"), VQGANConfig, _game).tokenizer
+    system = Pipeline(**_collect(checkpoint))
     torch.manual_seed(seed)
-    label = torch.arange(n) % network.config.num_classes
-    with torch.no_grad():
-        images = tokenizer.decode(network.sample(n, label))
-    save_grid(images, out, columns=10)
+    save_grid(system.sample(n, torch.arange(n) % system.generator.config.num_classes), out, 10)
 
 
-def _source(
-    config: ENATConfig, profile: Profile, seed: int
-) -> tuple[ImageSet | Batches, SmallClassifier]:
-    """Images to learn from, and the feature network for the tokenizer's perceptual distance."""
-    if config.num_tokens > 64:
-        folder = find(FOLDER)
-        if folder is None:
-            raise missing(f"images for {config.num_tokens} tokens", f"{FOLDER}/<class>/*.jpg")
-        side = 16 * round(config.num_tokens**0.5)
-        draw, num_classes = folder_batches(folder, side, _batch_size(config, profile), seed)
-        if num_classes > config.num_classes:
-            raise ValueError(f"{folder} has {num_classes} classes, more than {config.num_classes}")
-        return draw, load_classifier("world")
-    if profile.name == "gpu" and available().get("cifar10"):
-        return cifar10("train"), load_classifier("cifar10")
-    return class_images(profile.pick(smoke=64, cpu=IMAGES), seed=seed), load_classifier("world")
+def _collect(checkpoint: str | Path) -> dict[str, nn.Module]:
+    """The two networks, from ENAT's checkpoint and the tokenizer's beside it."""
+    generator = load_model(checkpoint, ENATConfig, build)
+    tokenizer = load_model(stage(checkpoint, "tokenizer"), VQGANConfig, _game).tokenizer
+    return {"tokenizer": tokenizer, "generator": generator}
 
 
-def _train_tokenizer(
-    config: ENATConfig,
+def pictures(task: Plan, seed: int) -> ImageSet | Batches:
+    """The images that a plan learns from; those of a folder are read as they are needed.
+
+    Raises:
+        FileNotFoundError: if they are absent.
+        ValueError: if the folder has more classes than the generator.
+    """
+    if task.data == "folder":
+        return _folder(task, seed)
+    if task.data == "cifar10":
+        return cifar10("train")
+    draw = {"world": class_images, "plain": plain_shapes, "centred": centred_shapes}[task.data]
+    return draw(task.pictures, seed=seed)
+
+
+def _folder(task: Plan, seed: int) -> Batches:
+    folder, classes = find(FOLDER), task.size.num_classes
+    if folder is None:
+        raise missing(f"images for {task.size.num_tokens} tokens", f"{FOLDER}/<class>/*.jpg")
+    side, rows = task.tokenizer_size.image_size, task.generator.batch_size
+    draw, num_classes = folder_batches(folder, side, rows, seed)
+    if num_classes > classes:
+        raise ValueError(f"{folder} has {num_classes} classes, more than {classes}")
+    return draw
+
+
+def _tokenizer(
+    task: Plan,
     profile: Profile,
     source: ImageSet | Batches,
-    features: SmallClassifier,
     out: str | Path | None,
     resume: bool,
     seed: int,
-) -> vqgan.VQGAN:
-    large = config.num_tokens > 64
-    size = vqgan.PRESETS["vqgan-f16-1024" if large else "tiny"]
-    steps = profile.pick(smoke=4, cpu=1000, gpu=500_000 if large else 20_000)
-    side = size.factor * round(config.num_tokens**0.5)
-    size = replace(size, image_size=side, codebook_size=config.codebook_size)
-    if not large:
-        size = replace(size, adversarial_start=int(0.7 * steps))
+) -> VQGAN:
+    if task.tokenizer is None:
+        tokenizer = base_recipe.pretrained("vqgan")
+        _keep(tokenizer, stage(out, "tokenizer"))
+        return tokenizer.to(profile.device)
+    features = load_classifier("cifar10" if task.data == "cifar10" else "world")
     torch.manual_seed(seed)
-    game = AdversarialVQGAN(vqgan.build(size), features).to(profile.device)
-    small = batches(source, 8, seed, flip=True) if isinstance(source, ImageSet) else source
+    game = AdversarialVQGAN(vqgan.build(task.tokenizer_size), features).to(profile.device)
+    rows = task.tokenizer.batch_size
+    draw = batches(source, rows, seed, flip=True) if isinstance(source, ImageSet) else source
     fit(
         game,
-        small,
-        steps=steps,
-        lr=1e-4 if large else 3e-3,
-        betas=(0.5, 0.9) if large else (0.9, 0.99),
-        warmup=min(20, steps - 1),
-        schedule="constant" if large else "cosine",
-        clip=1.0,
+        draw,
+        **task.tokenizer.fit_arguments(),
         seed=seed,
         out=stage(out, "tokenizer"),
         resume=resume,
@@ -138,14 +287,17 @@ def _train_tokenizer(
     return game.tokenizer
 
 
+def _keep(tokenizer: VQGAN, path: Path | None) -> None:
+    """Put a trained tokenizer beside the generator, where `sample` looks for it."""
+    if path is not None:
+        game = _game(tokenizer.config)
+        game.tokenizer.load_state_dict(tokenizer.state_dict())
+        tensors = {f"model.{name}": value for name, value in game.state_dict().items()}
+        save(path, tensors, {"config": asdict(tokenizer.config)})
+
+
 @torch.no_grad()
-def _codes(
-    tokenizer: vqgan.VQGAN,
-    source: ImageSet | Batches,
-    profile: Profile,
-    config: ENATConfig,
-    seed: int,
-) -> Batches:
+def _codes(tokenizer: VQGAN, source: ImageSet | Batches, batch_size: int, seed: int) -> Batches:
     """Batches of codes: of every image and its mirror image, or encoded as they are needed."""
     device = next(tokenizer.parameters()).device
     if not isinstance(source, ImageSet):
@@ -159,17 +311,28 @@ def _codes(
     images = torch.cat([source.floats(), source.floats().flip(-1)])
     codes = torch.cat([tokenizer.encode(part.to(device)).cpu() for part in images.split(256)])
     table = {"codes": codes, "label": source.labels.repeat(2)}
-    return batches(table, _batch_size(config, profile), seed)
-
-
-def _batch_size(config: ENATConfig, profile: Profile) -> int:
-    published = {256: 2048, 1024: 512}.get(config.num_tokens, 128)
-    return profile.pick(smoke=8, cpu=16, gpu=published)
-
-
-def _learning_rate(config: ENATConfig) -> float:
-    return {256: 4e-4, 1024: 1e-4}.get(config.num_tokens, 4e-3)
+    return batches(table, batch_size, seed)
 
 
 def _game(config: VQGANConfig) -> AdversarialVQGAN:
     return AdversarialVQGAN(vqgan.build(config), SmallClassifier())
+
+
+def _measure(system: Pipeline, n: int) -> dict[str, float]:
+    return samples(system, n) | {"psnr": reconstructions(system.tokenizer, n)["psnr"]}
+
+
+def _data(profile: Profile, seed: int) -> dict[str, ImageSet]:
+    return {"training": pictures(plan("world-32", profile), seed)}
+
+
+WEIGHTS = Weights(
+    preset="world-32",
+    parts={"tokenizer": (VQGANConfig, vqgan.build), "generator": (ENATConfig, build)},
+    train=train,
+    collect=_collect,
+    assemble=Pipeline,
+    measure=_measure,
+    data=_data,
+    eight_bits=True,
+)

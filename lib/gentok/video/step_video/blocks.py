@@ -8,58 +8,28 @@ d channels of a head, D = H d.
 """
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-from gentok.nn.attention import merge_heads
+from gentok.nn.attention import CrossAttention, SelfAttention
+from gentok.nn.norm import RMSNorm
 from gentok.nn.rope import Rope
 
 
-class SelfAttention3d(nn.Module):
+def self_attention_3d(dim: int, num_heads: int, head_dim: int) -> SelfAttention:
     """Every latent cell reads every other; queries and keys are normalised per head, then turned.
 
-    The fused projection is laid out head by head, [q | k | v] of the first head, then of the
-    second; released weights fit only this order.
+    Released weights dictate the layout of the fused projection, head by head.
     """
-
-    def __init__(self, dim: int, num_heads: int, head_dim: int):
-        super().__init__()
-        self.num_heads = num_heads
-        self.qkv = nn.Linear(dim, 3 * dim, bias=False)
-        self.q_norm = nn.RMSNorm(head_dim, eps=1e-6)
-        self.k_norm = nn.RMSNorm(head_dim, eps=1e-6)
-        self.proj = nn.Linear(dim, dim, bias=False)
-        # Half of a head's channels turn with the frame, a quarter each with row and column.
-        self.rope = Rope((head_dim // 2, head_dim // 4, head_dim // 4), interleaved=False)
-
-    def forward(self, x: Tensor, positions: Tensor) -> Tensor:
-        """Tokens (B, N, D), whole-number positions (N, 3) as (frame, row, column) -> (B, N, D)."""
-        heads = self.qkv(x).unflatten(-1, (self.num_heads, -1)).transpose(1, 2)  # (B, H, N, 3d)
-        q, k, v = heads.chunk(3, dim=-1)
-        q, k = self.rope(self.q_norm(q), positions), self.rope(self.k_norm(k), positions)
-        return self.proj(merge_heads(F.scaled_dot_product_attention(q, k, v)))
+    # Half of a head's channels turn with the frame, a quarter each with row and column.
+    rope = Rope((head_dim // 2, head_dim // 4, head_dim // 4), interleaved=False)
+    layout = {"head_dim": head_dim, "qk_norm": RMSNorm, "per_head": True}
+    return SelfAttention(dim, num_heads, qkv_bias=False, rope=rope, proj_bias=False, **layout)
 
 
-class TextAttention(nn.Module):
+def text_attention(dim: int, num_heads: int, head_dim: int) -> CrossAttention:
     """Latent cells read the prompt; queries and keys are normalised per head, no positions."""
-
-    def __init__(self, dim: int, num_heads: int, head_dim: int):
-        super().__init__()
-        self.num_heads = num_heads
-        self.query = nn.Linear(dim, dim, bias=False)
-        self.key_value = nn.Linear(dim, 2 * dim, bias=False)  # per head [k | v]
-        self.q_norm = nn.RMSNorm(head_dim, eps=1e-6)
-        self.k_norm = nn.RMSNorm(head_dim, eps=1e-6)
-        self.proj = nn.Linear(dim, dim, bias=False)
-
-    def forward(self, x: Tensor, text: Tensor, mask: Tensor) -> Tensor:
-        """Tokens (B, N, D), text (B, M, D), mask (B, M), True where there is text -> (B, N, D)."""
-        q = self.query(x).unflatten(-1, (self.num_heads, -1)).transpose(1, 2)  # (B, H, N, d)
-        pairs = self.key_value(text).unflatten(-1, (self.num_heads, -1)).transpose(1, 2)
-        k, v = pairs.chunk(2, dim=-1)  # (B, H, M, d)
-        q, k = self.q_norm(q), self.k_norm(k)
-        out = F.scaled_dot_product_attention(q, k, v, attn_mask=mask[:, None, None])
-        return self.proj(merge_heads(out))
+    layout = {"head_dim": head_dim, "qk_norm": RMSNorm, "per_head": True}
+    return CrossAttention(dim, num_heads, bias=False, **layout)
 
 
 class StepVideoBlock(nn.Module):
@@ -73,8 +43,8 @@ class StepVideoBlock(nn.Module):
         super().__init__()
         dim, heads = num_heads * head_dim, (num_heads, head_dim)
         self.norm1 = nn.LayerNorm(dim, eps=1e-5)
-        self.attention = SelfAttention3d(dim, *heads)
-        self.text_attention = TextAttention(dim, *heads)
+        self.attention = self_attention_3d(dim, *heads)
+        self.text_attention = text_attention(dim, *heads)
         self.norm2 = nn.LayerNorm(dim, eps=1e-5)
         self.mlp = nn.Sequential(
             nn.Linear(dim, mlp_ratio * dim, bias=False),
@@ -89,7 +59,8 @@ class StepVideoBlock(nn.Module):
         """Tokens (B, N, D), time's six vectors (B, 6, D), text and mask -> tokens (B, N, D)."""
         six = (self.table + time).chunk(6, dim=1)  # each (B, 1, D)
         shift1, scale1, gate1, shift2, scale2, gate2 = six
-        x = x + gate1 * self.attention(self.norm1(x) * (1 + scale1) + shift1, positions)
+        h = self.norm1(x) * (1 + scale1) + shift1
+        x = x + gate1 * self.attention(h, positions=positions)
         x = x + self.text_attention(x, text, mask)
         return x + gate2 * self.mlp(self.norm2(x) * (1 + scale2) + shift2)
 

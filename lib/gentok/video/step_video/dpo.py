@@ -145,5 +145,7 @@ def reflow_pairs(
     for i in range(0, len(text), batch_size):
         part = slice(i, i + batch_size)
         lead = None if negative is None else negative[part]
-        samples.append(model.sample(text[part], lead, noise=noise[part], **settings))
+        samples.append(
+            model.sample(len(noise[part]), text[part], lead, noise=noise[part], **settings)
+        )
     return {"noise": noise, "sample": torch.cat(samples), **text.batch()}

@@ -47,7 +47,7 @@ class StepVideoConfig:
             ``sample``; other sizes are accepted everywhere.
         clip_length, llm_length: text places in :func:`example`.
         shift: bend of the sampler's time grid, see :func:`sampling_times`.
-        guidance: default guidance scale; ``num_steps``: default number of Euler steps.
+        guidance_scale: default scale of guidance; ``num_steps``: default number of Euler steps.
         published_params: as computed from the released code; it is called a 30B model.
     """
 
@@ -65,7 +65,7 @@ class StepVideoConfig:
     clip_length: int = 77
     llm_length: int = 320
     shift: float = 13.0
-    guidance: float = 9.0
+    guidance_scale: float = 9.0
     num_steps: int = 50
     published_params: int | None = None
 
@@ -184,48 +184,55 @@ class StepVideo(nn.Module):
         total = flow_loss(predicted, velocity(x, noise))
         return total, {"velocity": total.detach()}
 
-    def guided(self, text: Text, negative: Text | None, guidance: float):
+    def guided(self, text: Text, negative: Text | None, guidance_scale: float):
         """The velocity function (x, t) -> (B, ...) under guidance.
 
         Args:
             text: prompts; ``negative``: what to lead away from, an empty prompt for instance.
-            guidance: scale; 1, or no ``negative``, asks the model with its prompt only.
+            guidance_scale: 1, or no ``negative``, asks the model with its prompt only.
         """
-        if negative is None or guidance == 1:
+        if negative is None or guidance_scale == 1:
             return lambda x, t: self(x, t, *_text_of(text.batch()))
         both = _stack(text, negative)
 
         def velocity_fn(x: Tensor, t: Tensor) -> Tensor:
             out = self(torch.cat([x, x]), torch.cat([t, t]), *_text_of(both.batch()))
-            return guide(*out.chunk(2), guidance)
+            return guide(*out.chunk(2), guidance_scale)
 
         return velocity_fn
 
     @torch.no_grad()
     def sample(
         self,
+        n: int,
         text: Text,
         negative: Text | None = None,
         num_steps: int | None = None,
-        guidance: float | None = None,
+        guidance_scale: float | None = None,
         shift: float | None = None,
         noise: Tensor | None = None,
     ) -> Tensor:
         """Draw latents for prompts, one each.
 
         Args:
-            text: B prompts; ``negative``: B prompts to lead away from.
-            num_steps, guidance, shift: the configuration's if None.
-            noise: start, (B, T, C, h, w); drawn in the configured size if None.
+            n: number of samples.
+            text: n prompts; ``negative``: n prompts to lead away from.
+            num_steps, guidance_scale, shift: the configuration's if None.
+            noise: start, (n, T, C, h, w); drawn in the configured size if None.
 
         Returns:
-            latents as the tokenizer's, (B, T, C, h, w).
+            latents as the tokenizer's, (n, T, C, h, w).
+
+        Raises:
+            ValueError: if there are not n prompts.
         """
         config = self.config
+        if len(text) != n:
+            raise ValueError(f"text must hold n={n} prompts, got {len(text)}")
         if noise is None:
             device = self.latent_mean.device
             noise = torch.randn(len(text), *config.latent_shape, device=device)
-        scale = config.guidance if guidance is None else guidance
+        scale = config.guidance_scale if guidance_scale is None else guidance_scale
         shift = config.shift if shift is None else shift
         velocity_fn = self.guided(text, negative, scale)
         # The paper's bend acts on noise levels 1 - t; on times that is a division.
@@ -284,7 +291,7 @@ PRESETS: dict[str, StepVideoConfig] = {
         clip_length=8,
         llm_length=16,
         shift=3.0,
-        guidance=3.0,
+        guidance_scale=3.0,
         num_steps=20,
     ),
     "step-video-t2v": StepVideoConfig(published_params=29_342_478_400),

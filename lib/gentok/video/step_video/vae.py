@@ -20,6 +20,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from gentok.nn.conv3d import CausalConv3d, VideoGroupNorm, average_channels, repeat_channels
+from gentok.nn.latents import LatentSpace
 from gentok.process.gaussian import DiagonalGaussian
 from gentok.video.step_video.vae_layers import (
     FrameDownsample,
@@ -198,9 +199,16 @@ class VideoVAE(nn.Module):
         mean, logvar = torch.cat(moments, 2).transpose(1, 2).chunk(2, dim=2)
         return DiagonalGaussian(mean, logvar.clamp(-30.0, 20.0))
 
-    def encode(self, video: Tensor, sample: bool = False) -> Tensor:
+    @property
+    def latent_space(self) -> LatentSpace:
+        """(t, z, h, w) floats a clip; t grows with its frames."""
+        config = self.config
+        size = config.height // config.factor, config.width // config.factor
+        return LatentSpace("continuous", (None, config.latent_channels, *size), "video")
+
+    def encode(self, x: Tensor, sample: bool = False) -> Tensor:
         """Clips (B, T, 3, H, W) -> latents (B, t, z, h, w): the mean, or a draw."""
-        posterior = self.posterior(video)
+        posterior = self.posterior(x)
         return posterior.sample() if sample else posterior.mode()
 
     def decode(self, z: Tensor, blend: bool = True) -> Tensor:

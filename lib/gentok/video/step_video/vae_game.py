@@ -44,7 +44,7 @@ class VideoVAEGame(nn.Module):
         """Tokenizer and discriminator, in the order in which they move."""
         return [
             Player("tokenizer", list(self.tokenizer.parameters()), self.loss),
-            Player("discriminator", list(self.discriminator.parameters()), self.judge),
+            Player("discriminator", list(self.discriminator.parameters()), self.discriminator_loss),
         ]
 
     def loss(self, batch: dict, step: int = 0) -> tuple[Tensor, dict[str, Tensor]]:
@@ -75,7 +75,7 @@ class VideoVAEGame(nn.Module):
         parts["generator"] = fooling.detach()
         return total + weight * fooling, parts
 
-    def judge(self, batch: dict, step: int = 0) -> tuple[Tensor, dict[str, Tensor]]:
+    def discriminator_loss(self, batch: dict, step: int = 0) -> tuple[Tensor, dict[str, Tensor]]:
         """The discriminator's side: hinge loss on real frames and detached reconstructions."""
         if step < self.config.gan_start:
             # Zero, but it reaches every parameter, so that any trainer can step.

@@ -1,0 +1,74 @@
+"""The directive `weights`: the trained weights that come with the book, as a table.
+
+    ```{weights}
+    ```
+
+Rows come from the headers of weights/**/*.safetensors, so the page changes when a file does.
+"""
+
+from pathlib import Path
+
+from docutils import nodes
+from sphinx.util.docutils import SphinxDirective
+from tables import table
+
+from gentok.book import registry
+from gentok.training.weights import read_header
+
+HEADERS = ("weights", "learned from", "cost", "quality on held-out data", "made")
+METRICS = {
+    "judge_accuracy": ("judge agrees with the class", "{:.1%}"),
+    "judge_accuracy_on_data": ("judge on data", "{:.1%}"),
+    "psnr": ("reconstruction", "{:.1f} dB"),
+}
+
+
+class Weights(SphinxDirective):
+    """One row a file: data, cost and quality, as its header states them."""
+
+    def run(self):
+        folder = Path(self.env.srcdir) / "weights"
+        self.env.note_dependency(__file__)
+        paths = sorted(folder.rglob("*.safetensors"))
+        if not paths:
+            return [nodes.paragraph(text="The files are being trained; make them as said below.")]
+        for path in paths:
+            self.env.note_dependency(str(path))
+        rows = [self.row(path, read_header(path)) for path in paths]
+        return [table(HEADERS, rows, classes=["weights"])]
+
+    def row(self, path, header):
+        data = "; ".join(
+            f"{set_['items']:,} x {set_['source']}" for set_ in header["data"].values()
+        )
+        stages = header["stages"].values()
+        steps, seconds = (sum(stage[key] for stage in stages) for key in ("step", "seconds"))
+        made = header["made"]
+        return [
+            self.name_of(header["name"]),
+            data,
+            f"{steps:,} steps, {seconds / 60:.0f} min, {path.stat().st_size / 1e6:.1f} MB",
+            ", ".join(self.measured(header["metrics"])),
+            f"{made['date']}, {made['machine']}, commit {(made['commit'] or 'unknown')[:7]}",
+        ]
+
+    def measured(self, metrics):
+        for name, value in metrics.items():
+            if name in METRICS:
+                words, form = METRICS[name]
+                yield f"{words} {form.format(value)}"
+        yield f"{metrics['items']} items"
+
+    def name_of(self, name):
+        """A link to the chapter; base tokenizers have none."""
+        if "/" not in name:
+            page = f"notebooks/{registry.get(name).part}/{name}"
+            if page in self.env.found_docs:
+                found, messages = self.parse_inline(f"{{doc}}`{name} </{page}>`")
+                return [*found, *messages]
+        return [nodes.literal(text=name)]
+
+
+def setup(app):
+    app.add_directive("weights", Weights)
+    return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -1,0 +1,221 @@
+"""One face: any tokenizer with any generator of its kind, by the same names everywhere."""
+
+import ast
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+import gentok
+from gentok.base import kl_vae, lightning_dit, vqgan
+from gentok.base.masked import nat
+from gentok.latents.fa_vae import model as fa_vae
+from gentok.latents.rae import dit as rae_dit
+from gentok.nn.latents import LatentSpace, evaluating
+from gentok.signals.mert import codec
+from gentok.signals.mogo import model as mogo
+from gentok.signals.mogo import motion_rvq
+from gentok.tokens.enat import model as enat
+from gentok.video.step_video import model as step_video
+from gentok.video.step_video import vae as video_vae
+from gentok.video.step_video.text_encoders import WordTables
+
+SOURCES = sorted(Path(gentok.__file__).parent.rglob("*.py"))
+OLD_NAMES = {
+    "normalise", "denormalise", "standardise", "adversarial_start", "adversarial_weight",
+    "num_codes", "guidance", "normalise_by",
+}  # fmt: skip
+
+
+def pictures():
+    return torch.rand(2, 3, 32, 32) * 2 - 1
+
+
+def tokenizers():
+    """Untrained tokenizers with data of their own: name -> (tokenizer, data)."""
+    frames = torch.rand(2, 17, 3, 32, 32) * 2 - 1
+    motion = motion_rvq.build(replace(motion_rvq.PRESETS["tiny"], feature_dim=35))
+    return {
+        "kl_vae": (kl_vae.build(kl_vae.PRESETS["tiny"]), pictures()),
+        "fa_vae": (fa_vae.build(fa_vae.PRESETS["tiny"]), pictures()),
+        "vqgan": (vqgan.build(vqgan.PRESETS["tiny"]), pictures()),
+        "video_vae": (video_vae.build(video_vae.PRESETS["tiny"]), frames),
+        "motion_rvq": (motion, torch.randn(2, 16, 35)),
+        "codec": (codec.build(codec.CodecConfig()), torch.rand(2, 4000) - 0.5),
+    }
+
+
+@pytest.mark.parametrize("name", tokenizers())
+def test_encode_and_decode_never_change_the_model(name):
+    torch.manual_seed(0)
+    tokenizer, x = tokenizers()[name]
+    tokenizer.train()
+    with torch.no_grad():
+        # A codebook that starts at its first batch has to have seen one.
+        tokenizer.loss({tokenizer.latent_space.batch_key: x}, 0)
+    before = {key: value.clone() for key, value in tokenizer.state_dict().items()}
+    modes = [module.training for module in tokenizer.modules()]
+    first, second = tokenizer.encode(x), tokenizer.encode(x)
+    assert torch.equal(first, second), "a second look at the data gives something else"
+    tokenizer.decode(first)
+    for key, value in tokenizer.state_dict().items():
+        assert torch.equal(value, before[key]), f"{key} moved"
+    assert [module.training for module in tokenizer.modules()] == modes
+    assert torch.equal(tokenizer.eval().encode(x), first), "training encodes differently"
+
+
+@pytest.mark.parametrize("name", tokenizers())
+def test_latents_are_as_described(name):
+    tokenizer, x = tokenizers()[name]
+    z, space = tokenizer.eval().encode(x), tokenizer.latent_space
+    assert z.ndim == 1 + len(space.shape) and len(z) == len(x)
+    fits = [want in (None, found) for found, want in zip(z.shape[1:], space.shape, strict=True)]
+    if name != "video_vae":  # whose configuration holds the size of its examples
+        assert all(fits)
+    if space.kind == "discrete":
+        assert z.dtype == torch.int64 and z.min() >= 0 and z.max() < space.codebook_size
+    else:
+        assert z.is_floating_point()
+    again = tokenizer.decode(z)
+    assert again.shape[:2] == x.shape[:2] and again.ndim == x.ndim
+
+
+def lightning(space: LatentSpace):
+    c, side, _ = space.shape
+    config = replace(lightning_dit.PRESETS["tiny"], in_channels=c, input_size=side, depth=1)
+    return lightning_dit.build(config)
+
+
+def dit_dh(space: LatentSpace):
+    c, side, _ = space.shape
+    tiny = rae_dit.PRESETS["tiny"]
+    backbone = replace(tiny.backbone, in_channels=c, input_size=side, num_classes=10)
+    return rae_dit.RAEDiT(replace(tiny, backbone=backbone))
+
+
+@pytest.mark.parametrize("generator", [lightning, dit_dh])
+@pytest.mark.parametrize("name", ["kl_vae", "fa_vae"])
+def test_continuous_pictures(name, generator):
+    torch.manual_seed(0)
+    tokenizer, x = tokenizers()[name]
+    z = tokenizer.eval().encode(x)
+    network = generator(tokenizer.latent_space)
+    network.set_statistics(z)
+    torch.testing.assert_close(network.denormalize(network.normalize(z)), z, rtol=1e-4, atol=1e-4)
+    label = torch.tensor([1, 2])
+    network.loss({"latent": z, "label": label}, 0)[0].backward()
+    images = tokenizer.decode(network.sample(2, label, num_steps=2, guidance_scale=1.5))
+    assert images.shape == x.shape and images.isfinite().all()
+
+
+@pytest.mark.parametrize("module", [nat, enat])
+def test_discrete_pictures(module):
+    torch.manual_seed(0)
+    tokenizer, x = tokenizers()["vqgan"]
+    codes, space = tokenizer.eval().encode(x), tokenizer.latent_space
+    size = replace(
+        module.PRESETS["tiny"], codebook_size=space.codebook_size, num_tokens=space.shape[0]
+    )
+    network = module.build(size)
+    label = torch.tensor([1, 2])
+    network.loss({"codes": codes, "label": label}, 0)[0].backward()
+    drawn = network.eval().sample(2, label, num_steps=3, guidance_scale=1.0)
+    assert tokenizer.decode(drawn).shape == x.shape
+
+
+def test_continuous_video():
+    torch.manual_seed(0)
+    tokenizer, x = tokenizers()["video_vae"]
+    z = tokenizer.eval().encode(x)
+    _, frames, channels, height, width = z.shape
+    size = replace(
+        step_video.PRESETS["tiny"],
+        in_channels=channels,
+        depth=1,
+        frames=frames,
+        height=height,
+        width=width,
+    )
+    network = step_video.build(size)
+    network.set_statistics(z)
+    torch.testing.assert_close(network.denormalize(network.normalize(z)), z, rtol=1e-4, atol=1e-4)
+    text = WordTables(size.clip_dim, size.llm_dim, size.clip_length, size.llm_length)(
+        ["a red star", "a blue disc"]
+    )
+    network.loss({"latent": z, **text.batch()}, 0)[0].backward()
+    drawn = network.sample(2, text, num_steps=2, guidance_scale=1.0)
+    assert tokenizer.decode(drawn).shape[2:] == x.shape[2:]
+    with pytest.raises(ValueError, match="n=3 prompts, got 2"):
+        network.sample(3, text)
+
+
+def test_discrete_motion():
+    torch.manual_seed(0)
+    tokenizer, x = tokenizers()["motion_rvq"]
+    codes, space = tokenizer.eval().encode(x), tokenizer.latent_space
+    tiny = mogo.PRESETS["tiny"]
+    levels = space.shape[1]
+    size = replace(
+        tiny,
+        codebook_size=space.codebook_size,
+        depths=(1,) * levels,
+        heads=(2,) * levels,
+    )
+    network = mogo.build(size)
+    text, length = torch.randn(2, size.text_dim), torch.full((2,), codes.shape[1])
+    network.loss({"codes": codes, "text": text, "length": length}, 0)[0].backward()
+    drawn = network.eval().sample(2, text, codes.shape[1])
+    assert tokenizer.decode(drawn).shape == x.shape
+
+
+def test_pictures_that_are_not_square_come_back_as_they_were():
+    tokenizer = vqgan.build(vqgan.PRESETS["tiny"]).eval()
+    x = torch.rand(1, 3, 16, 64) * 2 - 1
+    codes = tokenizer.encode(x)
+    with torch.no_grad():
+        whole = tokenizer(x)[0]
+        assert torch.allclose(tokenizer.decode(codes, grid=(4, 16)), whole, atol=1e-5)
+    with pytest.raises(ValueError, match="grid of 4 x 15"):
+        tokenizer.decode(codes, grid=(4, 15))
+    with pytest.raises(ValueError, match="grid says how they lie"):
+        tokenizer.decode(codes[:, :60])
+
+
+def test_a_latent_space_counts_what_it_holds():
+    codes = LatentSpace("discrete", (8, 4), "image", codebook_size=256)
+    assert (codes.numbers, codes.bits) == (32, 256)
+    assert LatentSpace("continuous", (None, 4, 2, 2), "video").bits == 16 * 32
+    with pytest.raises(ValueError, match="unknown kind 'fuzzy'"):
+        LatentSpace("fuzzy", (1,), "image")
+    with pytest.raises(ValueError, match="codebook_size goes with discrete latents"):
+        LatentSpace("discrete", (1,), "image")
+
+
+def test_each_layer_gets_its_own_mode_back():
+    model = torch.nn.Sequential(torch.nn.Dropout(), torch.nn.Dropout())
+    model[1].eval()
+    with pytest.raises(KeyError), evaluating(model):
+        assert not model[0].training
+        raise KeyError
+    assert model.training and model[0].training and not model[1].training
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda path: path.stem)
+def test_no_second_name_for_one_idea(path):
+    """Arguments, attributes and functions go by the names that the book has fixed."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        for key in ("name", "arg", "attr", "id"):
+            if isinstance(getattr(node, key, None), str):
+                found.add(getattr(node, key))
+    modules = {"guidance"} if path.stem == "guidance" else set()
+    assert not (found & OLD_NAMES) - modules
+    signatures = [
+        node
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.FunctionDef) and node.name in ("encode", "decode", "sample")
+    ]
+    for node in signatures:
+        arguments = {a.arg for a in [*node.args.args, *node.args.kwonlyargs]}
+        assert not arguments & {"steps", "points", "image", "video", "wave", "motion"}, node.name
