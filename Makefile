@@ -1,5 +1,5 @@
 # `make` lists the targets. Everything runs inside .venv; nothing is installed outside it.
-# Options: FORCE=1 executes all notebooks, PROFILE=smoke|cpu|gpu sets how much they do,
+# Options: STALE=1 executes stale notebooks, FORCE=1 all of them, PROFILE=smoke|cpu|gpu sets how much they do,
 # NB=<slug> names one notebook, EXP=<name> one of its experiments, PY=<python> picks the
 # interpreter for a new .venv, MINUTES=90 is how long `make weights-all` may take.
 
@@ -32,8 +32,8 @@ help: ## list the targets
 	@$(B)/python -m pip install -q --disable-pip-version-check -r .requirements.tmp
 	@rm .requirements.tmp && touch $@
 
-book: .venv/.stamp ## install, execute what is stale, render the site (FORCE=1 PROFILE=cpu)
-	@$(B)/python -m gentok.book.notebook refresh --profile $(PROFILE) $(if $(FORCE),--force)
+book: .venv/.stamp ## install, render the site, name what is stale (STALE=1 executes it, FORCE=1 all)
+	@$(B)/python -m gentok.book.notebook refresh --profile $(PROFILE) --run $(if $(FORCE),all,$(if $(STALE),stale,new))
 	@$(MAKE) --no-print-directory site
 	@echo "open $(CURDIR)/_build/html/index.html"
 

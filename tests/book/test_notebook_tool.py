@@ -130,7 +130,7 @@ def test_changed_text_is_carried_over_and_outputs_stay(book, capsys):
     edit(book, "A rising line", "A line that rises")
     assert pairs.why_stale(source(book), "cpu") == ""
     assert not pairs.in_step(source(book))
-    tool.refresh(book, "cpu", force=False)
+    tool.refresh(book, "cpu")
     assert "synced demo" in capsys.readouterr().out
     assert pairs.in_step(source(book))
     new = pairs.read_pair(source(book))
@@ -138,6 +138,20 @@ def test_changed_text_is_carried_over_and_outputs_stay(book, capsys):
     assert new.cells[3].metadata.mystnb.image.alt == "A line that rises"
     assert [c.get("outputs") for c in new.cells] == [c.get("outputs") for c in old.cells]
     assert [c.id for c in new.cells[1:]] == [c.id for c in old.cells[1:]]
+
+
+def test_refresh_names_what_is_stale_and_runs_it_when_asked(book, capsys, monkeypatch):
+    pretend_run(book)
+    edit(book, "secret = 42", "secret = 43")
+    ran = []
+    monkeypatch.setattr(tool, "execute", lambda path, profile, root: ran.append(path.stem))
+    tool.refresh(book, "cpu")
+    assert ran == [] and "note: outputs of demo: its code" in capsys.readouterr().out
+    tool.refresh(book, "cpu", "stale")
+    assert ran == ["demo"]
+    source(book).with_suffix(".ipynb").unlink()
+    tool.refresh(book, "cpu")  # nothing to show yet
+    assert ran == ["demo", "demo"]
 
 
 @pytest.mark.parametrize(

@@ -116,13 +116,22 @@ def execute(path: Path, profile: str, root: Path) -> None:
     print(f"executed {path.stem} ({profile}) in {seconds:.0f} s{'' if changed else ', no change'}")
 
 
-def refresh(root: Path, profile: str, force: bool) -> None:
-    """Execute what is stale (all with force), carry over text changes, and name stale records."""
+def refresh(root: Path, profile: str, run: str = "new") -> None:
+    """Carry over text changes, execute what is asked for, and name what is stale.
+
+    Args:
+        root: the book's folder.
+        profile: that the outputs should be of.
+        run: ``"new"`` executes notebooks that have no outputs yet; ``"stale"`` also those whose
+            code changed, minutes each; ``"all"`` every one.
+    """
     for path in sources(root):
-        reason = "FORCE is set" if force else why_stale(path, profile)
-        if reason:
+        reason = "all were asked for" if run == "all" else why_stale(path, profile)
+        if reason and (run != "new" or read_pair(path) is None):
             print(f"executing {path.stem}: {reason}", flush=True)
             execute(path, profile, root)
+        elif reason:
+            print(f"note: outputs of {path.stem}: {reason} (make execute NB={path.stem})")
         elif not in_step(path):
             sync(path)
             print(f"synced {path.stem}: its text changed")
@@ -216,8 +225,8 @@ def _parser() -> argparse.ArgumentParser:
     add(
         "study", "run one notebook in the study profile; it writes its record", slug=True
     ).add_argument("--experiment", default="", help="make this experiment anew, no other")
-    add("refresh", "execute what is stale, carry text over to the rest", profile=True).add_argument(
-        "--force", action="store_true", help="execute all notebooks"
+    add("refresh", "execute what is new, carry text over to the rest", profile=True).add_argument(
+        "--run", choices=("new", "stale", "all"), default="new", help="what to execute"
     )
     add("stale", "list stale notebooks and records (exit code 1 if any)", profile=True)
     add("pairs", "list pairs whose halves differ (exit code 1 if any)")
@@ -232,7 +241,7 @@ def _run_command(options: argparse.Namespace, root: Path) -> int:
     elif options.command == "study":
         study(source_of(options.slug, root), root, options.experiment)
     elif options.command == "refresh":
-        refresh(root, options.profile, options.force)
+        refresh(root, options.profile, options.run)
     elif options.command == "student":
         print(f"wrote {student(root)}")
     elif options.command == "slides":
