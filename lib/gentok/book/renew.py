@@ -16,8 +16,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from gentok.book import records, slices
-from gentok.book.modules import Package
+from gentok.book import records
 from gentok.book.pairs import (
     find_root,
     outputs_hash,
@@ -32,30 +31,36 @@ from gentok.book.replay import (
     different_cells,
     different_columns,
     replay,
+    replay_module,
     small_profile,
     tree_of,
 )
-from gentok.book.staleness import record_words, stale_experiments
+from gentok.book.staleness import code_of, record_words, stale_experiments
 
 
 class Chapter:
-    """One chapter whose record and outputs are to be renewed.
+    """One record, and the outputs of its chapter, that are to be renewed.
 
     Args:
-        slug: the notebook's.
+        slug: the record's and its notebook's; a record may have no notebook and name a function.
         root: the book's folder.
         experiment: renew this one alone, and no outputs; all that is stale if empty.
     """
 
     def __init__(self, slug: str, root: Path, experiment: str = ""):
         self.root, self.only = root, experiment
-        self.source = source_of(slug, root)
-        self.slug = self.source.stem
-        self.path = root / "book" / "results" / f"{self.slug}.json"
+        self.path = root / "book" / "results" / f"{Path(slug).stem}.json"
         self.record = records.read_record(self.path) if self.path.is_file() else None
+        by_module = self.record is not None and not self._notebooks(root, self.path.stem)
+        self.source = None if by_module else source_of(slug, root)
+        self.slug = self.path.stem if by_module else self.source.stem
         self.head = _git(root, "rev-parse", "HEAD")
         self.faults: list[str] = []
         self._replays: dict[str, Replay] = {}  # of HEAD, by profile
+
+    @staticmethod
+    def _notebooks(root: Path, slug: str) -> list[Path]:
+        return [path for path in sources(root) if path.stem == slug]
 
     def stale(self) -> dict[str, str]:
         """Stale experiments -> the commit that their rows are known to come from."""
@@ -109,6 +114,8 @@ class Chapter:
 
     def _stale_outputs(self) -> str:
         """The commit whose code made the outputs, if they are stale and that can be told."""
+        if self.source is None:
+            return ""
         if not why_stale(self.source, "cpu") or (pair := read_pair(self.source)) is None:
             return ""
         made = pair.metadata.get("gentok", {})
@@ -132,32 +139,36 @@ class Chapter:
 
     def _same_definitions(self, tree: Path, names: list[str]) -> list[str]:
         """Renew experiments that reach the very same definitions there and here; the rest."""
-        cells = slices.code_cells(source_of(self.slug, tree))
-        there = Package(tree / "lib" / "gentok")
         rest = []
         for name in names:
-            found = slices.experiment_closure(cells, name, there)
-            if found is not None and found.digest() == self._code(name):
+            there = code_of(self.slug, name, self.record["experiments"][name], tree)
+            if there and there == self._code(name):
                 self._append(name, "same definitions")
             else:
                 rest.append(name)
         return rest
 
     def _code(self, name: str) -> str:
-        return slices.experiment_closure(slices.code_cells(self.source), name).digest()
+        return code_of(self.slug, name, self.record["experiments"][name], self.root)
+
+    def _replay(self, tree: Path, profile: str) -> Replay:
+        if self.source is not None:
+            return replay(tree, self.slug, profile, self.only)
+        functions = {e["made"]["function"] for e in self.record["experiments"].values()}
+        return replay_module(tree, functions.pop().rpartition(".")[0], profile)
 
     def _present(self, profile: str) -> Replay:
         """What HEAD gives, run once."""
         if profile not in self._replays:
             with tree_of(self.head, self.root) as here:
-                self._replays[profile] = replay(here, self.slug, profile, self.only)
+                self._replays[profile] = self._replay(here, profile)
         return self._replays[profile]
 
     def _compare(self, tree: Path, base: str, names: list[str], outputs: bool) -> None:
         """Run both, compare rows and outputs, and renew what is equal."""
         profile = small_profile(tree, self.root)
         print(f"{self.slug}: {base[:9]} and {self.head[:9]} in {profile}", flush=True)
-        old, new = replay(tree, self.slug, profile, self.only), self._present(profile)
+        old, new = self._replay(tree, profile), self._present(profile)
         again: Replay | None = None
         for name in names:
             if name not in old.rows or name not in new.rows:
@@ -165,7 +176,7 @@ class Chapter:
                 continue
             columns = different_columns(old.rows[name], new.rows[name]) - {"seconds"}
             if columns:
-                again = again or replay(tree, self.slug, profile, self.only)
+                again = again or self._replay(tree, profile)
                 noisy = different_columns(old.rows[name], again.rows[name]) - {"seconds"}
                 print(f"  {name}: two runs of the old code differ in {sorted(noisy)}")
                 columns -= noisy
@@ -175,7 +186,7 @@ class Chapter:
                 self._append(name, "replay")
         cells = different_cells(old.outputs, new.outputs) if outputs else set()
         if cells:
-            again = again or replay(tree, self.slug, profile, self.only)
+            again = again or self._replay(tree, profile)
             noisy = different_cells(old.outputs, again.outputs)
             print(f"  outputs: two runs of the old code differ in cells {sorted(noisy)}")
             cells -= noisy
@@ -216,7 +227,9 @@ def main(arguments: list[str] | None = None) -> int:
         root = find_root()
         if changed := _git(root, "status", "--porcelain", "-uno", "--", "lib", "notebooks/*.py"):
             raise ValueError(f"commit the code first, since a renewal names a commit:\n{changed}")
-        slugs = [options.slug] if options.slug else [path.stem for path in sources(root)]
+        recorded = {path.stem for path in (root / "book" / "results").glob("*.json")}
+        every = sorted(recorded | {path.stem for path in sources(root)})
+        slugs = [options.slug] if options.slug else every
         proven = True
         for slug in slugs:
             chapter = Chapter(slug, root, options.experiment)

@@ -7,6 +7,7 @@ writes down what each experiment returned, so that commits work whose `Study` kn
 import json
 import os
 import subprocess
+import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -107,12 +108,7 @@ def replay(tree: Path, slug: str, profile: str, until: str = "") -> Replay:
     notebook.cells.insert(0, nbformat.v4.new_code_cell(PREAMBLE))
     with tempfile.TemporaryDirectory() as folder:
         kept = Path(folder) / "rows.jsonl"
-        here = {
-            ROWS: str(kept),
-            "PYTHONPATH": str(tree / "lib"),
-            "GENTOK_PROFILE": profile,
-            "OMP_NUM_THREADS": "1",
-        }
+        here = _environment(tree, profile, kept)
         client = nbclient.NotebookClient(
             notebook,
             timeout=CELL_SECONDS,
@@ -123,12 +119,42 @@ def replay(tree: Path, slug: str, profile: str, until: str = "") -> Replay:
             client.execute(env={**os.environ, **here})
         except nbclient.exceptions.CellExecutionError as error:
             raise ValueError(f"{slug} at {tree}: a cell failed\n{error}") from error
-        lines = kept.read_text("utf-8").splitlines() if kept.is_file() else []
-    found = Replay(rows=dict(json.loads(line) for line in lines))
+        found = Replay(rows=_rows(kept))
     for cell in [cell for cell in notebook.cells if cell.cell_type == "code"][1:]:
         tidy_outputs(cell)
         found.outputs.append(shown(cell.outputs))
     return found
+
+
+def replay_module(tree: Path, module: str, profile: str) -> Replay:
+    """Run the ``main()`` of a module that makes a record, with its own tree's library.
+
+    Raises:
+        ValueError: if it fails.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        kept = Path(folder) / "rows.jsonl"
+        program = f"{PREAMBLE}\nimport importlib\nimportlib.import_module({module!r}).main()"
+        line = [sys.executable, "-c", program]
+        env = {**os.environ, **_environment(tree, profile, kept)}
+        done = subprocess.run(line, cwd=tree, env=env, capture_output=True, text=True)
+        if done.returncode:
+            raise ValueError(f"{module} at {tree}: {done.stderr.strip()[-1000:]}")
+        return Replay(rows=_rows(kept))
+
+
+def _environment(tree: Path, profile: str, kept: Path) -> dict[str, str]:
+    return {
+        ROWS: str(kept),
+        "PYTHONPATH": str(tree / "lib"),
+        "GENTOK_PROFILE": profile,
+        "OMP_NUM_THREADS": "1",
+    }
+
+
+def _rows(kept: Path) -> dict[str, list[dict[str, Any]]]:
+    lines = kept.read_text("utf-8").splitlines() if kept.is_file() else []
+    return dict(json.loads(line) for line in lines)
 
 
 def shown(outputs: list[Any]) -> list[Any]:

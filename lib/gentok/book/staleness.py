@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from gentok.book import records, slices
-from gentok.book.modules import package_of
+from gentok.book.modules import Package, package_of
 
 CHANGED = "code that it reached changed since its rows were made"
 
@@ -24,18 +24,30 @@ def stale_experiments(record: dict[str, Any], root: Path | None = None) -> dict[
         root = records.checkout() if root is None else root
     except FileNotFoundError:
         return {}
-    source = next((root / "notebooks").glob(f"*/{record['system']}.py"), None)
-    cells = slices.code_cells(source) if source else []
     sources, reasons = package_of(root), {}
     for name, experiment in record["experiments"].items():
-        found = slices.experiment_closure(cells, name, sources)
-        if source is None:  # made by a module, not by a chapter
-            found = slices.function_closure(experiment["made"].get("function", ""), sources)
-        if found is None:
+        code = code_of(record["system"], name, experiment, root, sources)
+        if not code:
             reasons[name] = "nothing here makes it any more"
-        elif found.digest() not in records.codes(experiment):
+        elif code not in records.codes(experiment):
             reasons[name] = CHANGED
     return reasons
+
+
+def code_of(
+    slug: str, name: str, experiment: dict[str, Any], root: Path, sources: Package | None = None
+) -> str:
+    """Hash of what an experiment reaches in a source tree; "" if nothing there makes it.
+
+    A chapter makes it, or, where there is none, the function that the record names.
+    """
+    sources = sources or package_of(root)
+    source = next((root / "notebooks").glob(f"*/{slug}.py"), None)
+    if source is not None:
+        found = slices.experiment_closure(slices.code_cells(source), name, sources)
+    else:
+        found = slices.function_closure(experiment["made"].get("function", ""), sources)
+    return found.digest() if found else ""
 
 
 def stale_records(root: Path) -> dict[str, str]:
