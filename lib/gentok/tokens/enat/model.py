@@ -68,7 +68,7 @@ PRESETS: dict[str, ENATConfig] = {
         num_heads=4,
         encoder_depth=6,
         decoder_depth=2,
-        schedule=Schedule(guidance_scale=2.0, mask_temperature=4.5, sample_temperature=0.5),
+        schedule=Schedule(guidance_scale=3.0, mask_temperature=1.5, sample_temperature=0.5),
     ),
     # A small one for pictures of five centred shapes: what the chapter compares.
     "study-32": ENATConfig(
