@@ -95,8 +95,8 @@ MUTATIONS = [
     Mutation(
         "the inverse wavelet gets a sign wrong",
         "nn/wavelet.py",
-        "low - lh - hl + hh",
-        "low - lh - hl - hh",
+        "bottom.sub_(hl).add_(hh)",
+        "bottom.sub_(hl).sub_(hh)",
         "tests/nn/test_wavelet.py::test_inverse_and_energy",
     ),
     Mutation(
@@ -158,8 +158,8 @@ MUTATIONS = [
     Mutation(
         "guidance starts from the conditional answer",
         "process/guidance.py",
-        "return unconditional + scale",
-        "return conditional + scale",
+        "guided = unconditional + scale",
+        "guided = conditional + scale",
         "tests/process/test_adversarial.py::test_guidance_ends",
     ),
     Mutation(
@@ -193,8 +193,8 @@ MUTATIONS = [
     Mutation(
         "one player's turn moves the others",
         "training/loop.py",
-        "with alone(player, players):",
-        "with nullcontext():",
+        "with alone(player, players), run.one_step():",
+        "with run.one_step():",
         "tests/training/test_train.py::test_players_move_in_turn_and_alone",
     ),
     Mutation(
@@ -276,10 +276,10 @@ MUTATIONS = [
     ),
     Mutation(
         "stochastic depth drops numbers and not images",
-        "base/classifier.py",
+        "nn/stochastic_depth.py",
         "torch.rand(x.shape[0], *[1] * (x.ndim - 1), device=x.device)",
         "torch.rand(x.shape, device=x.device)",
-        "tests/base/test_vit.py::test_stochastic_depth",
+        "tests/nn/test_stochastic_depth.py::test_whole_items_are_dropped_and_the_mean_stays",
     ),
     Mutation(
         "a level of Mogo reads its own codes alone",

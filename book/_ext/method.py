@@ -1,6 +1,6 @@
-"""The directive `method`: one question by two designs, as a table and in words.
+"""The directive `two-designs`: one question by two designs, as a table and in words.
 
-    ```{method}
+    ```{two-designs}
     ```
 
 The numbers come from book/results/method.json, which `python -m gentok.book.method` makes.
@@ -65,5 +65,5 @@ class Method(SphinxDirective):
 
 
 def setup(app):
-    app.add_directive("method", Method)
+    app.add_directive("two-designs", Method)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

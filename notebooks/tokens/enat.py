@@ -17,7 +17,7 @@
 # **Time** {glue:text}`enat_time`, **memory** {glue:text}`enat_memory`, on
 # {glue:text}`enat_device`: measured in the run that is stored here ·
 # **GPU** not needed · **Level** 2 of 3 ·
-# **Read first** {doc}`/book/primers/vector_quantization` and
+# **Read first** {doc}`/book/primers/vector_quantisation` and
 # {doc}`/book/primers/masked_decoding`, four minutes together ·
 # **Paper** {cite:p}`ni2024enat`
 # :::
@@ -124,7 +124,7 @@ page.say(
 #
 # ## Words for pictures
 #
-# The {doc}`VQGAN </book/primers/vector_quantization>` of the book turns a
+# The {doc}`VQGAN </book/primers/vector_quantisation>` of the book turns a
 # picture of 32×32 pixels into an 8×8 grid of codes, and back. It was trained
 # once, and every chapter that needs codes shares it (see
 # {doc}`/book/weights`).
@@ -540,7 +540,10 @@ axes.legend(bbox_to_anchor=(1, 1));
 # visible to masked tokens at the same cost: that is the paper's claim about
 # space. *Plain* against *ENAT 3+1* asks whether splitting pays at all, once
 # the plain network is as cheap. The curves say where the differences come from:
-# at high mask ratios the encoder has little to read.
+# the two layouts part where much is visible, and meet where nearly all is
+# hidden and the encoder has next to nothing to read. One thing goes with
+# *equal cost* that the table shows: a split network holds more parameters,
+# since each token passes only one half of it.
 #
 # ## What does reuse cost, and what does it save?
 #
@@ -596,9 +599,10 @@ axes.set(ylabel="grid nll (nats a token)")
 axes.legend();
 
 # %% [markdown]
-# Left and low is good; the small numbers are the steps $T$. ENAT's curve is
-# the steeper to the right the fewer tokens each step adds: a token passes the
-# encoder once, whatever $T$ is.
+# Left and low is good; the small numbers are the steps $T$. The plain network
+# gains with every step that is paid for. Both networks with reuse turn up at
+# the end: by then old features have passed $f$ a dozen times, and training
+# showed it one pass. So reuse is for few steps, where the paper uses it.
 #
 # ## Look inside
 #
@@ -650,27 +654,51 @@ plot.spectra(
 );
 
 # %% [markdown]
-# ### Does the encoder know what it sees?
+# ### What do averaged features tell?
 #
-# Codes of test pictures pass the trained network with nothing hidden and no
+# Codes of new pictures pass the trained network with nothing hidden and no
 # class given. Each picture's features, averaged over its tokens, are laid out
-# on a plane by t-SNE. No label was used.
+# on a plane by t-SNE, with no label used. **Predict first**: will pictures
+# group by shape?
 
-# %% mystnb={"image": {"alt": "A t-SNE map of the encoder's features of pictures without a class label, coloured by shape: some shapes form groups of their own"}} tags=["hide-input"]
+# %% mystnb={"image": {"alt": "A t-SNE map of averaged features of pictures without a class label, marked by shape: two islands, with all shapes mixed on both"}} tags=["hide-input"]
 shown = plain_shapes(level.pick(smoke=40, cpu=400), seed=3)
 codes = tokens(shown.floats())
 nobody = torch.full((len(codes),), generator.config.num_classes)
 nothing = Groups.from_order(torch.arange(64).expand(len(codes), 64), 0)
 with torch.no_grad():
     features = generator.embed(codes, nobody, nothing, None).mean(1)
+points = tsne(features, perplexity=min(30.0, len(codes) / 4))
 plot.scatter(
-    tsne(features, perplexity=min(30.0, len(codes) / 4)),
+    points,
     shown.labels,
     SHAPES,
     title="Features of 64 visible tokens, averaged (t-SNE)",
 );
 
+# %% tags=["hide-input"]
+shade = shown.floats()[:, :, 0].mean((1, 2))  # mean of the top row of pixels
+island = torch.tensor(points[:, 0]) > points[:, 0].mean()
+alike = torch.corrcoef(torch.stack([island.float(), shade]))[0, 1]
+here, there = (
+    shown.labels[side].bincount(minlength=10) for side in (island, ~island)
+)
+share = here / (here + there)  # of each shape, on the right island
+page.say(
+    "The right island holds {low} to {high} of the pictures of each shape; "
+    "whether a picture lies there correlates {alike:+.2f} with the brightness "
+    "of its floor.",
+    low=f"{share.min():.0%}",
+    high=f"{share.max():.0%}",
+    alike=float(alike),
+)
+
 # %% [markdown]
+# They do not group by shape. Most of the 64 tokens are floor, and an average
+# over all of them says little about the few that are not. What a network is
+# asked about a picture decides what can be read from it: this one is asked
+# about single tokens.
+#
 # ## Claims: what the paper says, what we saw
 #
 # They were written down before the study ran, each with the smallest effect
@@ -687,9 +715,10 @@ page.claims()
 # %% [markdown]
 # The cost formula is an identity: a test holds it, and it is counted apart.
 # The paper's own evidence is the FID of networks trained for weeks on ImageNet
-# {cite:p}`ni2024enat`; that claim cannot be tested at this scale. Of 64 tokens
-# about 13 are visible in a training batch here, and ENAT-L has 256 or 1,024:
-# read C1 with that in mind.
+# {cite:p}`ni2024enat`; that claim cannot be tested at this scale. Where C1
+# fails, look at the balance: a training batch hides four fifths of 64 tokens,
+# and in *3+1* those pass a single block. ENAT-L has 256 or 1,024 tokens, and
+# two decoder blocks of width 1,024.
 #
 # ## Is my run healthy?
 #
@@ -772,7 +801,7 @@ lessons = (
     f"{1 - sample_macs(large) / sample_macs(large, reuse=False):.0%} at "
     f"ENAT-L's size: depth pays for it.",
     f"5. A picture costs {ours_cost:.2f} GMACs with guidance; the diffusion "
-    f"transformer of {{doc}}`/notebooks/latents/fa_vae`, on the same shapes, "
+    f"transformer of the chapter on FA-VAE, on the same shapes, "
     f"{other_cost:.1f} in {options['num_steps']} steps, and the judge names "
     f"{other_judged:.0%} of its pictures right.",
 )
