@@ -694,10 +694,11 @@ page.say(
 )
 
 # %% [markdown]
-# They do not group by shape. Most of the 64 tokens are floor, and an average
-# over all of them says little about the few that are not. What a network is
-# asked about a picture decides what can be read from it: this one is asked
-# about single tokens.
+# They do not group by shape, and the islands are not dark and light floors
+# either; what they stand for is left open here. Most of the 64 tokens are
+# floor, and an average over all of them says little about the few that are
+# not. What a network is asked about decides what can be read from it: this one
+# is asked about single tokens.
 #
 # ## Claims: what the paper says, what we saw
 #
