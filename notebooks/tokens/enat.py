@@ -174,6 +174,7 @@ page.say(
     even=usage["perplexity"],
 )
 
+
 # %% [markdown]
 # ## Watching a picture come
 #
@@ -266,6 +267,7 @@ same = (z == moved).all(-1)  # (2, 64)
 print("features", tuple(z.shape))
 print("visible features unmoved:", bool(same.gather(1, groups.new).all()))
 print("masked features moved:", not same.gather(1, groups.masked).any())
+
 
 # %% [markdown]
 # ## What a step costs, exactly
@@ -422,6 +424,7 @@ for name, size in sizes.items():
         }
     )
 pd.DataFrame(rows).set_index("arm")
+
 
 # %% [markdown]
 # All arms of one seed see the same batches, the same mask ratios and the same
@@ -757,6 +760,7 @@ for module in (vqgan, enat):
         same = count == size.published_params
         print(f"{name:>15}: {count:>11,} as published: {same}")
 
+
 # %% [markdown]
 # With ImageNet's layout under `$GENTOK_DATA/images/<class>/`, on one GPU or on
 # many:
@@ -808,6 +812,7 @@ lessons = (
 )
 page.say("{lines}", lines="\n".join(lessons))
 
+
 # %% [markdown]
 # ## Limits
 #
@@ -831,6 +836,7 @@ def revealed(num_tokens, num_steps): ...
 
 check.revealed(revealed)
 
+
 # %% [markdown]
 # ```{solution-start} ex-enat-schedule
 # :class: dropdown
@@ -843,6 +849,7 @@ def revealed(num_tokens, num_steps):
 
 
 check.revealed(revealed)
+
 
 # %% [markdown]
 # ```{solution-end}
@@ -860,6 +867,7 @@ def step_macs(dim, depth, new, old): ...
 
 
 check.step_macs(step_macs)
+
 
 # %% [markdown]
 # ```{solution-start} ex-enat-cost
@@ -879,6 +887,7 @@ def step_macs(dim, depth, new, old):
 
 check.step_macs(step_macs)
 
+
 # %% [markdown]
 # ```{solution-end}
 # ```
@@ -896,6 +905,7 @@ def sc_attention(q, k_self, v_self, k_context, v_context): ...
 
 check.sc_attention(sc_attention)
 
+
 # %% [markdown]
 # ```{solution-start} ex-enat-attention
 # :class: dropdown
@@ -910,6 +920,7 @@ def sc_attention(q, k_self, v_self, k_context, v_context):
 
 
 check.sc_attention(sc_attention)
+
 
 # %% [markdown]
 # ```{solution-end}
@@ -927,6 +938,7 @@ def guided(given, free, guidance_scale, step, num_steps): ...
 
 
 check.guided(guided)
+
 
 # %% [markdown]
 # ```{solution-start} ex-enat-guidance

@@ -22,7 +22,7 @@ from gentok.nn.player import Player, frozen
 from gentok.training.checkpoint import load_checkpoint
 from gentok.training.loop import fit, schedule_factor
 
-TOY = Path(__file__).with_name("toy_training.py")
+TOY = Path(__file__).parents[1] / "toy_training.py"
 
 
 def losses_of(history, column="loss"):
