@@ -819,8 +819,9 @@ page.say("{lines}", lines="\n".join(lessons))
 # One procedural world, 64 tokens, networks of less than half a million
 # parameters in the comparisons, a minute of training each. The arms are
 # compared after equally many steps, not at their ends: a pilot of the plain
-# network still gained a seventh of its nll when it ran twice as long. All
-# seeds share one tokenizer. The judge is a small classifier, not a person.
+# network still gained clearly when it ran twice as long, so a verdict here
+# speaks of equal training and not of convergence. All seeds share one
+# tokenizer. The judge is a small classifier, not a person.
 #
 # ## Exercises
 #
