@@ -4,6 +4,7 @@ import ast
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -12,7 +13,7 @@ from gentok.base import kl_vae, lightning_dit, vqgan
 from gentok.base.masked import nat
 from gentok.latents.fa_vae import model as fa_vae
 from gentok.latents.rae import dit as rae_dit
-from gentok.nn.latents import LatentSpace, evaluating
+from gentok.nn.latents import LatentSpace, NormalizedChannels, evaluating
 from gentok.signals.mert import codec
 from gentok.signals.mogo import model as mogo
 from gentok.signals.mogo import motion_rvq
@@ -190,6 +191,35 @@ def test_a_latent_space_counts_what_it_holds():
         LatentSpace("fuzzy", (1,), "image")
     with pytest.raises(ValueError, match="codebook_size goes with discrete latents"):
         LatentSpace("discrete", (1,), "image")
+
+
+def test_statistics_of_channels_are_those_of_numpy():
+    torch.manual_seed(0)
+    for axes, shape in (("(B, C, h, w)", (5, 3, 4, 2)), ("(B, T, C, h, w)", (5, 6, 3, 4, 2))):
+        model, z = NormalizedChannels(3, axes), torch.randn(shape) * 3 + 1
+        model.set_statistics(z)
+        flat = np.moveaxis(z.numpy(), -3, 0).reshape(3, -1)
+        np.testing.assert_allclose(model.latent_mean, flat.mean(1), rtol=1e-5)
+        np.testing.assert_allclose(model.latent_std, flat.std(1, ddof=1), rtol=1e-5)
+        x = model.normalize(z)
+        np.testing.assert_allclose(
+            np.moveaxis(x.numpy(), -3, 0).reshape(3, -1).std(1, ddof=1), 1, rtol=1e-5
+        )
+        torch.testing.assert_close(model.denormalize(x), z, rtol=1e-5, atol=1e-5)
+
+
+def test_statistics_of_nothing_are_refused():
+    model = NormalizedChannels(3, "(B, C, h, w)")
+    with pytest.raises(ValueError, match="two finite values a channel"):
+        model.set_statistics(torch.zeros(1, 3, 1, 1))
+    with pytest.raises(ValueError, match="finite: False"):
+        model.set_statistics(torch.full((2, 3, 2, 2), torch.nan))
+    for wrong in ((2, 4, 2, 2), (2, 3, 2)):
+        with pytest.raises(ValueError, match=r"latent must be \(B, 3, h, w\)"):
+            model.normalize(torch.zeros(wrong))
+    rae = rae_dit.RAEDiT(rae_dit.PRESETS["tiny"])
+    with pytest.raises(ValueError, match="n above 1"):
+        rae.set_statistics(torch.zeros(1, *rae.config.latent_shape))
 
 
 def test_each_layer_gets_its_own_mode_back():

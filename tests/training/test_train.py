@@ -219,7 +219,7 @@ def test_compiled_equals_eager():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", ["regression", "game"])
+@pytest.mark.parametrize("kind", ["regression", "own_rows", "game"])
 def test_two_processes_equal_one(tmp_path, kind):
     launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
     out = tmp_path / "two.safetensors"

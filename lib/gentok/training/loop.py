@@ -104,7 +104,8 @@ def fit(
         model: what to train; parameters with ``requires_grad=False`` stay as they are.
         batches: ``batches(step)`` gives the whole batch of a step as a dictionary of tensors (or
             lists) of equal length; the same step must always give the same batch. Each process
-            takes its share of the rows.
+            takes its share of the rows; from a source that has ``part(step, index, count)``, such
+            as `gentok.data.folder_batches` makes, it asks for no others.
         steps: optimiser steps of each player, earlier runs of a resumed training included.
         lr: peak learning rate; ``betas`` and ``weight_decay`` are AdamW's.
         groups: parameters with a weight decay or a learning rate of their own, such as
@@ -179,7 +180,7 @@ def fit(
         for step in range(start, steps):
             _seed_noise(seed, step, accelerator.process_index)
             rate = lr * schedule_factor(step, steps, warmup, schedule)
-            micro_batches = run.share(batches(step))
+            micro_batches = run.share(batches, step)
             for turn, player in enumerate(players):
                 optimizer = run.optimizers[turn]
                 set_rate(optimizer, rate)

@@ -69,26 +69,30 @@ class Run:
         """Training time so far, earlier runs of a resumed training included."""
         return self._earlier + time.monotonic() - self._began
 
-    def share(self, batch: dict) -> list[dict]:
-        """Begin a step: cut this process's rows out of its batch, in micro-batches, on the device.
+    def share(self, batches: Callable[[int], dict], step: int) -> list[dict]:
+        """Begin a step: this process's rows of its batch, in micro-batches, on the device.
 
         Raises:
             ValueError: if the rows do not divide evenly.
         """
         self._sums = {}
+        accumulate = self.settings["accumulate"]
+        index, count = self.accelerator.process_index, self.accelerator.num_processes
+        if count > 1 and hasattr(batches, "part"):  # the source reads this process's rows alone
+            batch, first, parts = batches.part(step, index, count), 0, accumulate
+        else:
+            batch, first, parts = batches(step), index * accumulate, count * accumulate
         sizes = {name: len(value) for name, value in batch.items()}
-        parts = self.accelerator.num_processes * self.settings["accumulate"]
         rows = next(iter(sizes.values()), 0)
         if rows == 0 or rows % parts or set(sizes.values()) != {rows}:
             raise ValueError(
-                f"a batch needs equal numbers of rows, a multiple of {parts} "
+                f"a batch needs equal numbers of rows, a multiple of {count * accumulate} "
                 f"(processes x accumulate); got {sizes}"
             )
         size = rows // parts
-        first = self.accelerator.process_index * self.settings["accumulate"]
         return [
             {name: self._place(value[i * size : (i + 1) * size]) for name, value in batch.items()}
-            for i in range(first, first + self.settings["accumulate"])
+            for i in range(first, first + accumulate)
         ]
 
     def note(self, player: Player, loss: Tensor, parts: dict[str, Tensor]) -> None:
