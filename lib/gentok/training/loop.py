@@ -142,7 +142,8 @@ def fit(
             ``accumulate`` is above 1 and a layer cannot give the whole batch's result.
         FloatingPointError: if a loss or a weight is no longer finite; the last checkpoint is good.
         OSError: if a checkpoint cannot be written; the one before it is intact.
-        KeyboardInterrupt: on Ctrl-C, after the step is complete and saved if ``out`` is given.
+        KeyboardInterrupt: on Ctrl-C, after the step is complete and saved if ``out`` is given; with
+            ``out`` also on SIGTERM and SIGHUP.
     """
     settings = {
         "steps": steps, "lr": lr, "betas": list(betas), "weight_decay": weight_decay,

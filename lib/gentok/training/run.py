@@ -30,6 +30,10 @@ from gentok.training.schedules import described, knows_length
 from gentok.training.shard import slice_like, whole
 
 MOMENTS = ("step", "exp_avg", "exp_avg_sq")  # what AdamW remembers of a parameter
+# What asks a run to stop; Windows has no SIGHUP.
+REQUESTS = [
+    getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)
+]
 
 
 class Run:
@@ -214,26 +218,39 @@ class Run:
 
     @contextmanager
     def interruptible(self) -> Iterator[threading.Event]:
-        """Turn the first Ctrl-C into an event, so that the step can end and be saved.
+        """Turn the first request to stop into an event, so that the step can end and be saved.
 
-        A second Ctrl-C stops at once. Without a checkpoint, or outside the main thread (where
+        Requests are Ctrl-C and what clusters and terminals send before they end a process (SIGTERM,
+        SIGHUP). A second one stops at once. Without a checkpoint, or outside the main thread (where
         Python takes no signals), nothing changes.
         """
         stop = threading.Event()
         if self.out is None or threading.current_thread() is not threading.main_thread():
             yield stop
             return
-        before = signal.getsignal(signal.SIGINT)
+        before = {number: signal.getsignal(number) for number in REQUESTS}
+        # What nohup had set to be ignored stays so; Ctrl-C is held also in a job started in the
+        # background, which a shell starts deaf to it.
+        before = {
+            number: handler
+            for number, handler in before.items()
+            if number == signal.SIGINT or handler is not signal.SIG_IGN
+        }
+
+        def restore() -> None:
+            for number, handler in before.items():
+                signal.signal(number, handler)
 
         def hold(number: int, frame: Any) -> None:
             stop.set()
-            signal.signal(signal.SIGINT, before)
+            restore()
 
-        signal.signal(signal.SIGINT, hold)
+        for number in before:
+            signal.signal(number, hold)
         try:
             yield stop
         finally:
-            signal.signal(signal.SIGINT, before)
+            restore()
 
     def _adamw(self, player: Player) -> torch.optim.AdamW:
         device = self.accelerator.device.type
