@@ -148,6 +148,36 @@ def sample(
     print(f"wrote {out}")
 
 
+@app.command(epilog="Example: gentok evaluate axial --from runs/axial-tiny-cpu.safetensors -n 500")
+def evaluate(
+    slug: Slug,
+    checkpoint: Annotated[Path, typer.Option("--from", help="A checkpoint of `gentok train`.")],
+    n: Annotated[int, typer.Option("-n", min=1, help="How many items, at most.")] = 256,
+    data: Annotated[
+        Path | None,
+        typer.Option(help="A folder of held-out items.", show_default="the small preset's own"),
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Measure a checkpoint on held-out items, by the number that the paper reports."""
+    registry.load(slug)
+    recipe = registry.recipe(slug)
+    if not hasattr(recipe, "evaluate"):
+        able = [s.slug for s in registry.systems() if s.module]
+        able = [name for name in able if hasattr(registry.recipe(name), "evaluate")]
+        raise ValueError(f"{slug} has no number of its own; accepted: {', '.join(able)}")
+    if not checkpoint.is_file():
+        raise FileNotFoundError(f"--from: no checkpoint at {checkpoint}")
+    if data is not None and not data.is_dir():
+        raise FileNotFoundError(f"--data: no folder at {data}")
+    numbers = recipe.evaluate(checkpoint, n=n, data=data)
+    if as_json:
+        _print_json(numbers)
+        return
+    for name, value in numbers.items():
+        print(f"{name.replace('_', ' ')}: {value:.4f}")
+
+
 @app.command(epilog="Example: gentok claims --json")
 def claims(as_json: Json = False) -> None:
     """Show what the papers claim and what was measured here.
