@@ -146,7 +146,7 @@ def _world(size: RAEConfig, profile: Profile) -> Plan:
         encoder=encoder,
         decoder=_decoder(steps, profile.pick(smoke=4, cpu=16, gpu=64), lr=1.5e-3),
         generator=generator,
-        guide=replace(generator, steps=max(1, generator.steps // 10), warmup=1),
+        guide=replace(generator, steps=max(1, generator.steps // 10), warmup=0),
         observed=profile.pick(smoke=2, cpu=50),
     )
 
