@@ -285,6 +285,8 @@ def _profile(name: str) -> Any:
 def _default_preset(recipe: Any, profile: str) -> str:
     """``tiny``; the profile long trains what the book keeps weights of."""
     weights = getattr(recipe, "WEIGHTS", None)
+    if isinstance(weights, dict):  # of several files the first is the system's own
+        weights = next(iter(weights.values()))
     return weights.preset if profile == "long" and weights else "tiny"
 
 

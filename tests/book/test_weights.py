@@ -17,6 +17,7 @@ SMOKE = Profile("smoke", (0,), "cpu")
 KEPT = sorted(CHECKOUT.rglob("*.safetensors")) if CHECKOUT.is_dir() else []
 LEAST_ACCURACY = 0.8  # of generated pictures, where the judge gets above 0.95 on data
 GENERATORS = ("enat", "fa_vae")
+LEAST_PSNR = 26.0  # dB, of unseen patches of photographs
 
 
 def name_of(path: Path) -> str:
@@ -39,7 +40,8 @@ def made(tmp_path_factory):
 
 @pytest.mark.slow
 def test_all_are_made_and_load(made):
-    assert {"base/vqgan", "base/kl_vae", "enat", "fa_vae"} <= set(weights.names())
+    known = {"base/vqgan", "base/kl_vae", "enat", "fa_vae", "fa_vae_photographs"}
+    assert known <= set(weights.names())
     for name in weights.names():
         system = gentok.pretrained(name, made)
         assert not system.training and not any(p.requires_grad for p in system.parameters())
@@ -63,11 +65,14 @@ def test_a_header_says_what_made_the_file_and_is_true(made, monkeypatch):
             stage["step"] == 4 and stage["seconds"] > 0 for stage in header["stages"].values()
         )
         data = header["data"]["training"]
-        assert data["items"] > 0 and len(data["sha256"]) == 64 and "plain floors" in data["source"]
+        assert data["items"] > 0 and len(data["sha256"]) == 64
+        assert ("photographs" if "photographs" in name else "plain floors") in data["source"]
         assert {"date", "machine", "commit", "versions", "device"} <= set(header["made"])
         check(name, made)
     assert set(read_header(made / "enat.safetensors")["stages"]) == {"main"}
     assert set(read_header(made / "fa_vae.safetensors")["stages"]) == {"main", "generator"}
+    stages = read_header(made / "fa_vae_photographs.safetensors")["stages"]
+    assert set(stages) == {"main", "pixel", "coupled"}
 
 
 def check(name: str, folder: Path) -> None:
@@ -126,6 +131,23 @@ def test_kept_weights(path):
         metrics = header["metrics"]
         assert metrics["items"] >= 500 and metrics["judge_accuracy"] >= LEAST_ACCURACY
     check(name, CHECKOUT)
+
+
+@pytest.mark.skipif(find("fa_vae_photographs") is None, reason="the file is not kept yet")
+def test_decoupling_pays_on_photographs_at_equal_training():
+    header = read_header(find("fa_vae_photographs"))
+    metrics, stages = header["metrics"], header["stages"].values()
+    assert metrics["items"] >= 500 and metrics["decoupled_psnr"] >= LEAST_PSNR
+    for rival in ("pixel", "coupled"):
+        assert metrics["decoupled_high_mse"] < metrics[f"{rival}_high_mse"], rival
+    settings = [stage["settings"] for stage in stages]
+    assert len(settings) == 3 and all(other == settings[0] for other in settings)
+
+
+def test_a_system_may_keep_a_second_file():
+    assert weights.of("fa_vae_photographs").preset == "photographs-64"
+    assert list(weights.of_system("fa_vae")) == ["fa_vae", "fa_vae_photographs"]
+    assert list(weights.of_system("enat")) == ["enat"] and weights.of_system("cvt") == {}
 
 
 def test_all_kept_weights_together_are_small():

@@ -47,8 +47,24 @@ ITEMS, CHECKED = 500, 100  # measured for the record, and again by a test
 def names() -> list[str]:
     """All that weights are kept of: the base tokenizers first, since systems start from them."""
     slugs = [system.slug for system in registry.systems() if system.module]
-    kept = [slug for slug in slugs if hasattr(registry.recipe(slug), "WEIGHTS")]
-    return [f"base/{name}" for name in BASE] + kept
+    return [f"base/{name}" for name in BASE] + [name for slug in slugs for name in of_system(slug)]
+
+
+def of_system(slug: str) -> dict[str, Weights]:
+    """What is kept of a system, by file: ``<slug>``, and further ones ``<slug>_<what>``.
+
+    Raises:
+        ValueError: if there is no such system.
+    """
+    kept = getattr(registry.recipe(slug), "WEIGHTS", {})
+    return {slug: kept} if isinstance(kept, Weights) else kept
+
+
+def system_of(name: str) -> str:
+    """The system to which a file belongs: ``enat`` to itself, ``fa_vae_photographs`` to fa_vae."""
+    slugs = [system.slug for system in registry.systems() if system.module]
+    owners = [slug for slug in slugs if name == slug or name.startswith(f"{slug}_")]
+    return max(owners, key=len, default=name)
 
 
 def of(name: str) -> Weights:
@@ -60,7 +76,7 @@ def of(name: str) -> Weights:
     folder, _, base = name.rpartition("/")
     weights = BASE.get(base) if folder == "base" else None
     if not folder:
-        weights = getattr(registry.recipe(name), "WEIGHTS", None)
+        weights = of_system(system_of(name)).get(name)
     if weights is None:
         raise ValueError(f"no weights are kept of {name!r}; there are: {', '.join(names())}")
     return weights
