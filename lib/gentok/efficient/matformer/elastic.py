@@ -157,9 +157,8 @@ def neuron_contributions(model: MatLM, tokens: Tensor) -> Tensor:
     """
     x, out = model.embedding(tokens), []
     for block in model.blocks:
-        layer = block.feed_forward
-        middle = x + block.attention(block.norm1(x))
-        h = ACTIVATIONS[layer.activation](layer.up(block.norm2(middle)))  # (B, N, F)
+        layer = block.mlp
+        h = ACTIVATIONS[layer.activation](layer.up(block.norm2(block.attend(x))))  # (B, N, F)
         out.append(h.abs().mean((0, 1)) * layer.down.weight.norm(dim=0))
         x = block(x)
     return torch.stack(out)
