@@ -418,6 +418,19 @@ def test_two_level_mixtures_rise_once():
     assert ("M", "M", "L", "L") in adjacent and ("S", "S", "XL", "XL") not in adjacent
 
 
+def test_the_chord_is_a_line_over_parameters():
+    loss_of = {(name,) * 4: loss for name, loss in zip(LM.names, (4.0, 3.0, 2.0, 1.0), strict=True)}
+    half = ("S", "S", "L", "L")  # 8, 8, 32, 32 neurons: halfway from 8 to 32
+    assert elastic.on_chord(LM, half, loss_of) == pytest.approx(3.0)
+    assert elastic.on_chord(LM, half[::-1], loss_of) == pytest.approx(3.0)
+    assert elastic.on_chord(LM, ("M", "M", "M", "L"), loss_of) == pytest.approx(2.75)
+    # Not halfway between M and XL: 16, 32, 64, 64 neurons are 44 on average, of 16 to 64.
+    late = elastic.on_chord(LM, ("M", "L", "XL", "XL"), loss_of)
+    assert late == pytest.approx(3.0 - 2 * 28 / 48)
+    with pytest.raises(ValueError, match="two granularities"):
+        elastic.on_chord(LM, ("M",) * 4, loss_of)
+
+
 @given(st.integers(elastic.block_params(LM, "S"), 2 * elastic.block_params(LM)))
 @settings(max_examples=30, deadline=None)
 def test_least_slope_uses_the_budget(budget):

@@ -65,7 +65,7 @@ def test_twins_are_trained_beside_the_nested_network(tmp_path):
     }
 
 
-@pytest.mark.parametrize("preset", ["text", "study-text", "study-digits"])
+@pytest.mark.parametrize("preset", ["text", "study-text", "study-mixtures", "study-digits"])
 def test_a_granularity_is_drawn_as_often_as_its_twin_steps(preset):
     task = recipe.plan(preset, CPU)
     assert task.model.steps == 4 * task.twin.steps

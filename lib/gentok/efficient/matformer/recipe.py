@@ -88,11 +88,15 @@ BILLIONS = {
     "matlm-850m": 80,
 }
 
-# X, the steps of a twin (in cpu, long and gpu alike), and what else a preset of the book has.
+TEXT = {"data": "pydoc", "betas": (0.9, 0.95)}
+DIGIT = {"data": "digits", "betas": (0.9, 0.999)}
+# X, the steps of a twin (of all profiles but smoke), and the rest of what a preset has.
 BOOK = {
-    "text": {"data": "pydoc", "steps": 5400, "lr": 4e-3, "weight_decay": 0.05, "ema": 0.998},
-    "study-text": {"data": "pydoc", "steps": 850, "lr": 5e-3, "weight_decay": 0.01},
-    "study-digits": {"data": "digits", "steps": 100, "lr": 2e-3, "weight_decay": 0.1},
+    "text": TEXT
+    | {"steps": 5400, "batch_size": 16, "lr": 4e-3, "weight_decay": 0.05, "ema": 0.998},
+    "study-text": TEXT | {"steps": 3400, "batch_size": 8, "lr": 8e-3, "weight_decay": 0.01},
+    "study-mixtures": TEXT | {"steps": 600, "batch_size": 16, "lr": 5e-3, "weight_decay": 0.01},
+    "study-digits": DIGIT | {"steps": 100, "batch_size": 32, "lr": 2e-3, "weight_decay": 0.1},
 }
 
 
@@ -120,20 +124,19 @@ def plan(preset: str, profile: Profile) -> Plan:
     return Plan("folder", 0, size, _vision(profile, round(300 * EPOCH)))
 
 
-def _book(size: NestedConfig, profile: Profile, data: str, steps: int, **settings) -> Plan:
+def _book(
+    size: NestedConfig, profile: Profile, data: str, steps: int, batch_size: int, **settings
+) -> Plan:
     """Four X steps for the nested network, X for a twin, all else alike."""
-    rows = {"pydoc": 16, "digits": 32}[data]
-    betas = {"pydoc": (0.9, 0.95), "digits": (0.9, 0.999)}[data]
     twin = Stage(
         steps=profile.pick(smoke=3, cpu=steps),
-        batch_size=profile.pick(smoke=4, cpu=rows),
-        betas=betas,
+        batch_size=profile.pick(smoke=4, cpu=batch_size),
         warmup=profile.pick(smoke=1, cpu=min(50, steps // 3)),
         schedule="cosine",
         **settings,
     )
-    granularities = len(size.divisors)
-    return Plan(data, 0, size, replace(twin, steps=granularities * twin.steps), twin)
+    nested = replace(twin, steps=len(size.divisors) * twin.steps)
+    return Plan(data, 0, size, nested, twin)
 
 
 def _language(profile: Profile, steps: int) -> Stage:
