@@ -108,7 +108,11 @@ KNOWN = set(re.findall("[a-z]+", to_text(train_ids).lower()))
 
 def known_words(sampled):
     """Share of whole words of texts (n, length) that the manual has."""
-    words = [word for row in sampled for word in re.findall("[a-z]+", to_text(row).lower())[1:-1]]
+    words = [
+        word
+        for row in sampled
+        for word in re.findall("[a-z]+", to_text(row).lower())[1:-1]
+    ]
     return sum(word in KNOWN for word in words) / max(len(words), 1)
 
 
@@ -145,7 +149,7 @@ for i, (kind, words) in enumerate(
 axes.set_xticks(range(4), sizes)
 axes.set(title="Held-out loss of four cuts and of their twins")
 axes.set(xlabel="size", ylabel="nats a character (lower is better)")
-axes.legend(loc="lower right")
+axes.legend(loc="lower right");
 # %% [markdown]
 # ## The question
 #
@@ -237,14 +241,14 @@ for submodel in ("S", mixture, "XL"):
 # %% [markdown]
 # ## Two objectives under one name
 #
-# The first version of the paper trains all widths at every step and adds their
-# losses, $\mathcal L_{\text{joint}}=\sum_i\lambda_i\,\mathcal L_i$. The
-# revised one draws *one* width $i$ a step and trains it alone, $\mathcal L=\mathcal
-# L_i$; the joint mean is then called the DynaBERT baseline
-# {cite:p}`hou2020dynabert`. Public code follows either. With $\lambda_i=1/4$
-# the two have the same gradient on average. Written as a sum without weights
-# the joint gradient is four times as large, a pitfall of two of the three
-# public versions.
+# The first version of the paper trains all widths at every step and adds
+# their losses, $\mathcal L_{\text{joint}}=\sum_i\lambda_i\,\mathcal L_i$.
+# The revised one draws *one* width $i$ a step and trains it alone,
+# $\mathcal L=\mathcal L_i$; the joint mean is then called the DynaBERT
+# baseline {cite:p}`hou2020dynabert`. Public code follows either. With
+# $\lambda_i=1/4$ the two have the same gradient on average. Written as a sum
+# without weights the joint gradient is four times as large, a pitfall of two
+# of the three public versions.
 
 # %%
 show_code(matformer.MatFormer.loss, start="names", highlight="index")
@@ -279,7 +283,7 @@ for i, (name, dash) in enumerate(zip(sizes, plot.DASHES, strict=False)):
     axes.plot(drawn["step"], smooth, linestyle=dash, label=name)
 axes.set(title="One run, four widths in turn", xlabel="optimiser step")
 axes.set_ylabel("cross-entropy (nats a character)")
-axes.legend()
+axes.legend();
 # %% tags=["hide-input"]
 torch.manual_seed(seed)
 words = live.sample(1, 150, prompt, temperature=0.6)[0]
@@ -329,10 +333,13 @@ axes.plot(*zip(*line, strict=True), "C0")
 axes.set(title="One network, 256 budgets")
 axes.set_xlabel("parameters of all blocks (thousands)")
 axes.set_ylabel("held-out loss (nats a character)")
-axes.legend()
+axes.legend();
 # %% tags=["hide-input"]
 untrained_mixtures = [mix for mix in gentle if len(set(mix)) == 2]
-gaps = [loss_of[mix] - elastic.on_chord(config, mix, loss_of) for mix in untrained_mixtures]
+gaps = [
+    loss_of[mix] - elastic.on_chord(config, mix, loss_of)
+    for mix in untrained_mixtures
+]
 spread = loss_of[("S",) * 4] - loss_of[("XL",) * 4]
 page.say(
     "From S to XL the loss falls by {spread:.3f} nats. The {n} untrained "
@@ -378,7 +385,9 @@ for name, model in kinds.items():
 
 # %% mystnb={"image": {"alt": "Contribution of neurons by position: high for the first eighth and falling in steps at the cuts for the nested network, flat for the network trained alone"}} tags=["hide-input"]
 figure, axes = plt.subplots(figsize=(7.4, 3.2))
-for (name, line), dash in zip(sizes_of_neurons.items(), plot.DASHES, strict=False):
+for (name, line), dash in zip(
+    sizes_of_neurons.items(), plot.DASHES, strict=False
+):
     smooth = pd.Series(line.numpy()).rolling(12, 1, center=True).mean()
     axes.plot(smooth, linestyle=dash, label=name)
 for edge in config.widths("S")[:1] + config.widths("M")[:1]:
@@ -387,7 +396,7 @@ axes.axvline(config.hidden // 2, color="#888888", linestyle=":")
 axes.set(title="What a neuron adds", xlabel="neuron; dotted: the cuts")
 axes.set_ylabel("relative to its layer's mean")
 axes.set_ylim(bottom=0)
-axes.legend()
+axes.legend();
 # %% tags=["hide-input"]
 sliced = matformer.build(config).eval()
 sliced.load_state_dict(family.twins["XL"].state_dict())
@@ -438,7 +447,7 @@ sns.barplot(by_place, x="place", y="nats", hue="size", ax=axes)
 names = ["outside", "1st", "2nd", "3rd", "4th", "later"]
 axes.set_xticks(range(6), names)
 axes.set(title="Loss by place of the character in its word")
-axes.set(xlabel="place in the word", ylabel="nats a character")
+axes.set(xlabel="place in the word", ylabel="nats a character");
 # %% [markdown]
 # The first letters decide which word comes, and there both are least sure.
 # Further on the word is known and spelling is left. What XL has and S has not
@@ -482,7 +491,8 @@ for shared in (False, True):
 # %% tags=["hide-input"]
 LOOK = {
     speculative.ACCEPTED: "background:#cfe3f3;color:#000",
-    speculative.CORRECTED: "background:#f6c9a8;color:#000;text-decoration:underline",
+    speculative.CORRECTED: "background:#f6c9a8;color:#000;"
+    "text-decoration:underline",
     speculative.BONUS: "background:#c5e6d6;color:#000;font-weight:bold",
 }
 WHO = {
@@ -517,13 +527,10 @@ HTML(
 # there to gain from $k=8$ over $k=4$?
 
 # %%
-pairs = {
+small_twin, large_twin = family.twins["S"], family.twins["XL"]
+pairs = {  # the verifier, the size that drafts, and whose it is
     "S and XL of one nested network": (network, "S", None),
-    "S and XL trained alone": (
-        family.twins["XL"],
-        None,
-        family.twins["S"],
-    ),
+    "S and XL trained alone": (large_twin, None, small_twin),
 }
 starts = range(100, 100 + 900 * level.pick(smoke=1, cpu=8), 900)
 DRAFTS = level.pick(smoke=(1, 2), cpu=(1, 2, 4, 8))
@@ -532,8 +539,9 @@ DRAFTS = level.pick(smoke=(1, 2), cpu=(1, 2, 4, 8))
 def characters_a_pass(verifier, draft, draft_model, k):
     """New characters for each pass of XL, over several openings."""
     torch.manual_seed(seed)
-    shared, opened = draft_model is None, [test_ids[i : i + 16] for i in starts]
-    made = [write(verifier, part, 48, draft, draft_model, shared, k=k) for part in opened]
+    opened = [test_ids[i : i + 16] for i in starts]
+    how = draft, draft_model, draft_model is None  # one cache for both?
+    made = [write(verifier, part, 48, *how, k=k) for part in opened]
     return 48 * len(made) / sum(each.verifier_calls for each in made)
 
 
@@ -553,7 +561,7 @@ axes.set(title="What one pass of XL yields", xlabel="drafts a round, k")
 axes.set_ylabel("characters for each pass of XL")
 axes.set_xticks(DRAFTS)
 axes.set_ylim(bottom=0)
-axes.legend()
+axes.legend();
 # %% [markdown]
 # Points are counted in real decoding, dotted curves are the formula with
 # $\alpha$ measured on held-out text, a single number. They need not agree:
@@ -570,7 +578,9 @@ maps = {name: elastic.kl_per_token(*both) for name, both in laws.items()}
 top = float(list(maps.values())[1][:ROWS].quantile(0.97))
 figure, axes = plt.subplots(2, 1, figsize=(9.4, 1.1 + 0.46 * ROWS))
 for ax, (name, kl) in zip(axes, maps.items(), strict=True):
-    picture = ax.imshow(kl[:ROWS], cmap="cividis_r", vmin=0, vmax=top, aspect="auto")
+    picture = ax.imshow(
+        kl[:ROWS], cmap="cividis_r", vmin=0, vmax=top, aspect="auto"
+    )
     for r in range(ROWS):
         for c in range(CONTEXT):
             char = to_text(HELD[r, c + 1 : c + 2]).replace("\n", "¶")
@@ -584,21 +594,20 @@ for ax, (name, kl) in zip(axes, maps.items(), strict=True):
     ax.grid(False)
 axes[0].set_title("How much S and XL differ about the next character")
 axes[1].set_xlabel("characters of held-out text, one window a line")
-figure.colorbar(picture, ax=axes, label="KL(S ‖ XL), nats")
+figure.colorbar(picture, ax=axes, label="KL(S ‖ XL), nats");
 # %% [markdown]
 # Each cell is coloured by the divergence of the two predictions *for the
 # character printed in it*. Both readers saw the same prefix; letting each
 # write freely and comparing would only measure how quickly texts part. Between
-# networks trained alone the dark cells are more frequent: the two have opinions
-# of their own, not only more or less skill.
-
-# %% [markdown]
+# networks trained alone the dark cells are more frequent: the two have
+# opinions of their own, not only more or less skill.
+#
 # ## One run against four, over seeds
 #
 # The paper's rule of the budget: a baseline of each size trains for $X$ steps,
-# and the nested network for $4X$, so that each width is drawn $X$ times. In all
-# both see equally many tokens. But what is shared is trained at *every* step,
-# four times as long as in a baseline. So three things are told apart here:
+# and the nested network for $4X$, so that each width is drawn $X$ times. In
+# all both see equally many tokens. But what is shared is trained at *every*
+# step, four times as long as in a baseline. So three things are told apart:
 #
 # - **nested, 4X** against **four runs, X**: the paper's comparison;
 # - **nested, 4X** against **four runs, 4X**: equally many steps for each
@@ -630,6 +639,7 @@ def members(seed, stage, kind="sampling", names=sizes):
     return {n: matformer.extract(whole, n) for n in names}
 
 
+# %%
 def run_arm(seed, stage, kind="sampling", names=sizes):
     models = members(seed, stage, kind, names)
     with torch.no_grad():
@@ -675,8 +685,10 @@ summarize(runs, ["loss_S", "loss_XL", "agreement", "overlap"])
 # %% mystnb={"image": {"alt": "Held-out loss of S and of XL for five ways of training, means with intervals over seeds"}} tags=["hide-input", "slide"]
 figure, axes = plt.subplots(2, 1, figsize=(7.4, 5.8), sharex=True)
 for ax, name in zip(axes, ("S", "XL"), strict=True):
-    plot.intervals(runs, f"loss_{name}", f"Held-out loss of {name}", "nats", ax)
-axes[0].set_xlabel("")
+    plot.intervals(
+        runs, f"loss_{name}", f"Held-out loss of {name}", "nats", ax
+    )
+axes[0].set_xlabel("");
 # %% [markdown]
 # Read the figure by pairs. Against runs of $X$ steps the nested network has
 # the paper's advantage. Against networks of its sizes that took as many steps
@@ -698,7 +710,7 @@ plot.intervals(
     "agreement",
     "S and XL choose the same character",
     "share of held-out places (higher is better)",
-)
+);
 # %% [markdown]
 # ### Do mixtures lie on the line?
 #
@@ -706,7 +718,7 @@ plot.intervals(
 # trained neighbours of a mixture, *falling* its mirror image, and *gentle* and
 # *steep* are pairs of mixtures with equally many parameters.
 
-# %%
+# %% tags=["hide-input"]
 EQUAL = [  # gentle and steep mixtures of equal size
     (("S", "M", "M", "M"), ("S", "S", "S", "L")),
     (("M", "M", "M", "L"), ("S", "S", "L", "L")),
@@ -715,6 +727,7 @@ EQUAL = [  # gentle and steep mixtures of equal size
 ]
 
 
+# %%
 def run_mixtures(seed):
     size = replace(task.size, draw_seed=seed)
     start = matformer.untrained(size, seed)
@@ -750,7 +763,7 @@ figure, axes = plt.subplots(figsize=(7.2, 2.8))
 sns.stripplot(off, x="nats", y="pair", hue="pair", size=7, ax=axes)
 axes.axvline(0, color="#555555", linestyle=":")
 axes.set(title="What a mixture loses; a dot a seed")
-axes.set(xlabel="nats a character", ylabel="")
+axes.set(xlabel="nats a character", ylabel="");
 # %% [markdown]
 # ## One index, two encoders
 #
@@ -789,17 +802,21 @@ for ax, kind in zip(axes, ("nested", "alone"), strict=True):
     encoders = eyes(seed, kind).values()
     with torch.no_grad():
         codes = [model.features(queries[:SHOWN]) for model in encoders]
-    points = tsne(F.normalize(torch.cat(codes), dim=-1), perplexity=min(20, SHOWN - 1))
+    points = tsne(
+        F.normalize(torch.cat(codes), dim=-1), perplexity=min(20, SHOWN - 1)
+    )
     for first, mark, who in ((0, "o", "S"), (SHOWN, "^", "XL")):
         part = points[first : first + SHOWN]
         look = {"c": query_label[:SHOWN], "cmap": "tab10", "s": 22}
         edge = {"edgecolors": "k" if who == "XL" else "none"}
-        ax.scatter(*part.T, marker=mark, linewidths=0.6, label=who, **look, **edge)
+        ax.scatter(
+            *part.T, marker=mark, linewidths=0.6, label=who, **look, **edge
+        )
     words = {"nested": "cut from one network", "alone": "trained alone"}[kind]
     ax.set(title=f"S and XL {words}", xlabel="t-SNE axis 1 (no unit)")
     ax.tick_params(labelbottom=False, labelleft=False)
     ax.legend()
-axes[0].set_ylabel("t-SNE axis 2 (no unit)")
+axes[0].set_ylabel("t-SNE axis 2 (no unit)");
 
 
 # %% [markdown]
@@ -816,7 +833,9 @@ def search(seed, kind):
         asked = {n: m.features(queries) for n, m in models.items()}
         index = {n: m.features(database) for n, m in models.items()}
     return {
-        f"{a} to {b}": elastic.retrieval_accuracy(asked[a], query_label, index[b], label)
+        f"{a} to {b}": elastic.retrieval_accuracy(
+            asked[a], query_label, index[b], label
+        )
         for a, b in (("S", "XL"), ("XL", "XL"), ("S", "S"))
     }
 
@@ -842,7 +861,7 @@ sns.stripplot(
 guess = float((label.bincount() / len(label)).square().sum())
 axes.axvline(guess, color="#555555", linestyle=":")
 axes.set(title="Nearest neighbour of the same digit; dotted: chance")
-axes.set(xlabel="1-NN accuracy; a dot a seed", ylabel="query to index")
+axes.set(xlabel="1-NN accuracy; a dot a seed", ylabel="query to index");
 # %% [markdown]
 # *S to S* shows that the separate small ViT is no bad encoder: it finds
 # neighbours in an index of its own. What it cannot do is ask another's index.
@@ -1120,7 +1139,13 @@ check.tokens_per_pass(tokens_per_pass)
 
 # %% jupyter={"source_hidden": true} tags=["solution"]
 answers = {}
-for draft, warm in (("S", 1.0), ("M", 1.0), ("L", 1.0), ("S", 0.3), ("S", 1.5)):
+for draft, warm in (
+    ("S", 1.0),
+    ("M", 1.0),
+    ("L", 1.0),
+    ("S", 0.3),
+    ("S", 1.5),
+):
     torch.manual_seed(seed)
     length = level.pick(smoke=12, cpu=200)
     made = write(network, opening, length, draft, temperature=warm)
@@ -1142,8 +1167,8 @@ page.rows(answers, "Share of judged drafts that XL accepts")
 # ```{solution} ex-matformer-record
 # :class: dropdown
 # *Nested, 4X* and *nested, X* differ in steps only, and so do the two arms of
-# separate runs. *Four runs, X* and *joint, X* take equally many steps, and each
-# width sees every batch in both: of the five this pair comes closest to
+# separate runs. *Four runs, X* and *joint, X* take equally many steps, and
+# each width sees every batch in both: of the five this pair comes closest to
 # sharing or not, and nothing else. To tell whether sharing helps one would
 # keep the tokens of each width fixed and vary only how much is shared, for
 # instance with attention that is not shared.
@@ -1159,8 +1184,8 @@ page.cost()
 # %% [markdown]
 # ## Further reading
 #
-# - MatFormer itself {cite:p}`devvrit2023matformer`; nested *outputs* instead of
-#   nested layers: Matryoshka representations {cite:p}`kusupati2022mrl`.
+# - MatFormer itself {cite:p}`devvrit2023matformer`; nested *outputs* instead
+#   of nested layers: Matryoshka representations {cite:p}`kusupati2022mrl`.
 # - Before it: networks that run at several widths {cite:p}`yu2019slimmable`,
 #   one network from which many are cut {cite:p}`cai2020ofa`, and width and
 #   depth in BERT {cite:p}`hou2020dynabert`.

@@ -39,7 +39,8 @@ def made(tmp_path_factory):
 
 @pytest.mark.slow
 def test_all_are_made_and_load(made):
-    assert {"base/vqgan", "base/kl_vae", "enat", "fa_vae"} <= set(weights.names())
+    expected = {"base/vqgan", "base/kl_vae", "enat", "fa_vae", "matformer"}
+    assert expected <= set(weights.names())
     for name in weights.names():
         system = gentok.pretrained(name, made)
         assert not system.training and not any(p.requires_grad for p in system.parameters())
@@ -60,14 +61,18 @@ def test_a_header_says_what_made_the_file_and_is_true(made, monkeypatch):
         header = read_header(made / f"{name}.safetensors")
         assert header["name"] == name and header["profile"] == "smoke" and header["seed"] == 0
         assert all(
-            stage["step"] == 4 and stage["seconds"] > 0 for stage in header["stages"].values()
+            0 < stage["step"] == stage["settings"]["steps"] <= 12 and stage["seconds"] > 0
+            for stage in header["stages"].values()
         )
         data = header["data"]["training"]
-        assert data["items"] > 0 and len(data["sha256"]) == 64 and "plain floors" in data["source"]
+        assert data["items"] > 0 and len(data["sha256"]) == 64
+        assert ("pydoc" if name == "matformer" else "plain floors") in data["source"]
         assert {"date", "machine", "commit", "versions", "device"} <= set(header["made"])
         check(name, made)
     assert set(read_header(made / "enat.safetensors")["stages"]) == {"main"}
     assert set(read_header(made / "fa_vae.safetensors")["stages"]) == {"main", "generator"}
+    twins = {"main", "S", "M", "L", "XL"}
+    assert set(read_header(made / "matformer.safetensors")["stages"]) == twins
 
 
 def check(name: str, folder: Path) -> None:

@@ -7,11 +7,14 @@ import pytest
 import torch
 from PIL import Image
 
+import gentok
 from gentok.efficient.matformer import recipe
 from gentok.efficient.matformer.family import Family, untrained
 from gentok.efficient.matformer.model import PRESETS, MatLM, MatViT
+from gentok.efficient.matformer.sizes import NAMES
 from gentok.training.checkpoint import load_checkpoint
 from gentok.training.profiles import Profile
+from gentok.training.weights import CHECKOUT, find, read_header
 
 SMOKE = Profile("smoke", (0,), "cpu")
 CPU = Profile("cpu", (0,), "cpu")
@@ -70,6 +73,25 @@ def test_a_granularity_is_drawn_as_often_as_its_twin_steps(preset):
     task = recipe.plan(preset, CPU)
     assert task.model.steps == 4 * task.twin.steps
     assert replace(task.model, steps=0) == replace(task.twin, steps=0), "all else is alike"
+
+
+PILOT_XL = 1.149  # an XL alone after half of a twin's steps, of seed 100
+KEPT = find("matformer", CHECKOUT)
+
+
+@pytest.mark.skipif(KEPT is None, reason="no weights are kept in this checkout")
+def test_each_kept_cut_is_as_good_as_its_twin():
+    """The gate of the weights: every cut within 5 % of a network that was trained alone."""
+    metrics = read_header(KEPT)["metrics"]
+    family = gentok.pretrained("matformer", CHECKOUT)
+    items = metrics.pop("items")
+    again = recipe.WEIGHTS.measure(family, items)
+    assert items >= 500 and again == pytest.approx(metrics, abs=1e-3)
+    assert again["excess"] <= 0.05
+    for kind in ("slice", "twin"):
+        losses = [again[f"{kind}_{name}"] for name in NAMES]
+        assert losses == sorted(losses, reverse=True), "a larger network should not be worse"
+    assert again["twin_XL"] >= 0.95 * PILOT_XL, "twice as many steps should gain less than 5 %"
 
 
 def test_published_presets_ask_for_their_data(monkeypatch, tmp_path):
