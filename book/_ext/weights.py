@@ -20,6 +20,9 @@ METRICS = {
     "judge_accuracy": ("judge agrees with the class", "{:.1%}"),
     "judge_accuracy_on_data": ("judge on data", "{:.1%}"),
     "psnr": ("reconstruction", "{:.1f} dB"),
+    "slice_S": ("loss of S", "{:.3f} nats"),
+    "slice_XL": ("of XL", "{:.3f} nats"),
+    "excess": ("worst cut against its twin", "{:+.1%}"),
 }
 
 

@@ -128,8 +128,8 @@ page.say(
     "Drawn at temperature 1, **{small:.0%}** of the words of S and "
     "**{large:.0%}** of those of XL are words of the manual ({chance:.0%} of "
     "the words of a shuffled text are). On text that no model has seen, the "
-    "worst of the four cuts lies **{excess:.1%} {side}** the loss of a network "
-    "of its size that was trained alone.",
+    "worst of the four cuts lies **{excess:.1%} {side}** the loss of a "
+    "network of its size that was trained alone.",
     small=shares["S"],
     large=shares["XL"],
     chance=chance,
