@@ -186,10 +186,11 @@ axes.legend();
 # \qquad m\in\{F/8,\;F/4,\;F/2,\;F\}.
 # $$ (eq-nested)
 #
-# The four widths are called S, M, L and XL. Attention, norms, embeddings, the
-# head and the second bias $b_2$ are shared at full width. With the $4D^2$
-# weights of attention and $F=4D$, S has $5D^2$ weights a layer and XL
-# $12D^2$: the smallest model is no less than five twelfths of the largest.
+# The four {term}`granularities <granularity>` are called S, M, L and XL.
+# Attention, norms, embeddings, the head and the second bias $b_2$ are shared
+# at full width. With the $4D^2$ weights of attention and $F=4D$, S has $5D^2$
+# weights a layer and XL $12D^2$: the smallest model is no less than five
+# twelfths of the largest.
 #
 # ## Cutting, exactly
 #
@@ -299,11 +300,11 @@ print("After a minute, XL:\n" + to_text(torch.cat([prompt, words])).strip())
 # ## Hundreds of submodels
 #
 # Now cut every layer on its own: four layers and four widths make 256
-# networks. The paper calls this Mix'n'Match. It asks for widths that do not
-# fall with depth, and among those for the *least slope*: two neighbouring
-# widths, the smaller in the early layers and the larger in the late ones. All
-# 256 losses come from one walk through the tree of prefixes, since mixtures
-# that begin alike share their first layers.
+# networks. The paper calls this {term}`Mix'n'Match`. It asks for widths that
+# do not fall with depth, and among those for the *least slope*: two
+# neighbouring widths, the smaller in the early layers and the larger in the
+# late ones. All 256 losses come from one walk through the tree of prefixes,
+# since mixtures that begin alike share their first layers.
 
 # %%
 show_code(elastic.every_loss, start="def grow", highlight="torch.stack")
@@ -479,9 +480,9 @@ show_code(speculative.verify, start="kept =", highlight="residual")
 
 # %% [markdown]
 # Attention is not nested, so keys and values of S and XL have the same shape
-# and can share one cache: XL's pass overwrites what S wrote, and S goes on
-# from the better keys and values. At temperature 0 the rule says "accept while
-# both agree", and the text must be XL's own, letter for letter:
+# and can share one {term}`KV cache`: XL's pass overwrites what S wrote, and S
+# goes on from the better keys and values. At temperature 0 the rule says
+# "accept while both agree", and the text must be XL's own, letter for letter:
 
 # %% tags=["nbval-check-output"]
 opening = test_ids[2000:2024]
@@ -693,18 +694,46 @@ for ax, name in zip(axes, ("S", "XL"), strict=True):
     )
 axes[0].set_xlabel("");
 # %% [markdown]
-# Read the figure by pairs. Against runs of $X$ steps the nested network has
-# the paper's advantage. Against networks of its sizes that took as many steps
-# as it did, the advantage is gone: what looked like a gift of sharing is the
-# gift of more steps, paid for by the other three sizes. The last pair says the
-# same of the two objectives. None of this speaks against the paper's use: who
-# needs all four sizes gets them for the price of one long run. Who needs one
-# size does better to train that one.
+# Read each panel by pairs. The first two rows are the paper's comparison, the
+# first and the third the one at equal steps; what lies between the second and
+# the third row is what more steps alone are worth. The last two rows put the
+# two objectives side by side at equal steps.
+
+# %% tags=["hide-input"]
+def gap(metric, first, second):
+    """Mean difference of two arms over seeds."""
+    return of(first, metric) - of(second, metric)
+
+
+def of(arm, metric):
+    return runs[runs["variant"] == arm][metric].astype(float).mean()
+
+
+page.say(
+    "S cut from the nested network differs from S alone by {budget:+.3f} nats "
+    "at the paper's budget, and by {steps:+.3f} at equal steps; XL by "
+    "{large:+.3f} and {large_steps:+.3f}. More steps alone are worth "
+    "{worth:.3f} nats to S and {large_worth:.3f} to XL. At equal steps, "
+    "drawing one width differs from the mean of all by {joint:+.3f}.",
+    budget=gap("loss_S", "nested, 4X", "four runs, X"),
+    steps=gap("loss_S", "nested, 4X", "four runs, 4X"),
+    large=gap("loss_XL", "nested, 4X", "four runs, X"),
+    large_steps=gap("loss_XL", "nested, 4X", "four runs, 4X"),
+    worth=gap("loss_S", "four runs, X", "four runs, 4X"),
+    large_worth=gap("loss_XL", "four runs, X", "four runs, 4X"),
+    joint=gap("loss_mean", "nested, X", "joint, X"),
+)
+
+# %% [markdown]
+# Who needs all four sizes gets them for the price of one long run, which is
+# the paper's point. Who needs a single size should look at the third row
+# before choosing.
 #
 # ### Kin or skill?
 #
-# Two models agree because they are related, or because both are good. **Four
-# runs, 4X** are at least as good as the nested cuts, and not related.
+# Two models agree because they are related, or because both are good. The pair
+# of **four runs, 4X** has had as many steps as the nested one, and is not
+# related.
 # **Predict first**: which pair of S and XL agrees more often?
 
 # %% mystnb={"image": {"alt": "Share of held-out places at which S and XL choose the same character, for five ways of training, with intervals over seeds"}} tags=["hide-input"]
@@ -886,8 +915,8 @@ page.claims()
 # %% [markdown]
 # Claims of one comparison stand beside their control at equal steps, and the
 # two are to be read together: C1 with C1d, C5 with C5b. C2, C2c, C2d and C4
-# do not lean on the budget. C3 and C3b compare with a pair that is *better*
-# than the nested one, so what is left is kinship.
+# do not lean on the budget. C3 and C3b compare with a pair of equal steps, so
+# that kinship is told from skill.
 #
 # ## Is my run healthy?
 #
@@ -944,10 +973,6 @@ for name, size in matformer.PRESETS.items():
 
 
 # %% tags=["hide-input"]
-def of(arm, metric):
-    return runs[runs["variant"] == arm][metric].astype(float).mean()
-
-
 per_character = elastic.block_macs(config, "XL") + config.dim * 96
 picture = sample_macs(enat.PRESETS["world-32"])
 nested_pair, alone_pair = agree.values()
