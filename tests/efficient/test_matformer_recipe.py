@@ -75,7 +75,6 @@ def test_a_granularity_is_drawn_as_often_as_its_twin_steps(preset):
     assert replace(task.model, steps=0) == replace(task.twin, steps=0), "all else is alike"
 
 
-PILOT_XL = 1.149  # an XL alone after half of a twin's steps, of seed 100
 KEPT = find("matformer", CHECKOUT)
 
 
@@ -91,7 +90,6 @@ def test_each_kept_cut_is_as_good_as_its_twin():
     for kind in ("slice", "twin"):
         losses = [again[f"{kind}_{name}"] for name in NAMES]
         assert losses == sorted(losses, reverse=True), "a larger network should not be worse"
-    assert again["twin_XL"] >= 0.95 * PILOT_XL, "twice as many steps should gain less than 5 %"
 
 
 def test_published_presets_ask_for_their_data(monkeypatch, tmp_path):
