@@ -617,7 +617,8 @@ figure.colorbar(picture, ax=axes, label="KL(S ‖ XL), nats");
 # - **nested, 4X** against **four runs, 4X**: equally many steps for each
 #   network;
 # - **nested, X** and **joint, X**: one width a step against the mean of all
-#   four, at equally many steps; *nested, 4X* has the tokens of *joint, X*.
+#   four, at equally many steps; *nested, 4X* has the tokens of *joint, X*, and
+#   costs as much.
 #
 # All networks of a seed begin as the same numbers, a twin as the slice that it
 # is held against, and see the same batches in the same order
@@ -727,7 +728,8 @@ page.say(
 # %% [markdown]
 # Who needs all four sizes gets them for the price of one long run, which is
 # the paper's point. Who needs a single size should look at the third row
-# before choosing.
+# before choosing. A joint step costs four times as much as a step that draws
+# one width, so equal steps favour it; at equal cost it is the other way round.
 #
 # ### Kin or skill?
 #
