@@ -25,6 +25,9 @@ METRICS = {
     "decoupled_high_mse": ("its error of the high bands", "{:.4f}"),
     "pixel_high_mse": ("the pixel rival's", "{:.4f}"),
     "coupled_high_mse": ("the coupled rival's", "{:.4f}"),
+    "slice_S": ("loss of S", "{:.3f} nats"),
+    "slice_XL": ("of XL", "{:.3f} nats"),
+    "excess": ("worst cut against its twin", "{:+.1%}"),
 }
 
 
