@@ -20,6 +20,10 @@ METRICS = {
     "judge_accuracy": ("judge agrees with the class", "{:.1%}"),
     "judge_accuracy_on_data": ("judge on data", "{:.1%}"),
     "psnr": ("reconstruction", "{:.1f} dB"),
+    "chamfer_80": ("Chamfer x 1000, 80 % hidden", "{:.1f}"),
+    "constant_80": ("of the constant patch", "{:.1f}"),
+    "accuracy": ("named right, ten labels a class", "{:.1%}"),
+    "part_iou": ("IoU of parts", "{:.2f}"),
 }
 
 

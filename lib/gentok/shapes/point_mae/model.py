@@ -66,11 +66,11 @@ class PointMAEConfig:
 
 
 PRESETS: dict[str, PointMAEConfig] = {
-    # 32 x 16 = 2 x 256, and 32 x 32 = 2 x 512: patches overlap as much as in the paper.
+    # 32 x 32 = 2 x 512: patches overlap as much as in the paper.
     "tiny": PointMAEConfig(
-        num_points=256,
+        num_points=512,
         num_patches=32,
-        patch_size=16,
+        patch_size=32,
         dim=64,
         depth=3,
         decoder_depth=1,
