@@ -8,9 +8,11 @@ import torch
 from PIL import Image
 
 import gentok
+from gentok.data.clouds import PARTS_OF
 from gentok.shapes.point_mae import recipe
 from gentok.shapes.point_mae import tasks as point_tasks
 from gentok.shapes.point_mae.model import PRESETS, PointMAE
+from gentok.shapes.point_mae.system import PointSystem
 from gentok.training import weights
 from gentok.training.checkpoint import load_checkpoint, load_model
 from gentok.training.profiles import Profile, profile
@@ -133,3 +135,36 @@ def test_trained_weights_fill_in_better_than_two_thirds_of_a_constant():
     found = recipe.measure(gentok.pretrained("point_mae"), 240)
     assert found["chamfer_60"] < found["chamfer_80"] <= 2 / 3 * found["constant_80"]
     assert found["accuracy"] >= 0.7 and found["part_iou"] >= 0.7
+
+
+def test_the_system_has_one_face_for_its_three_networks():
+    task = recipe.plan("tiny", SMOKE)
+    size = replace(SMALL, drop_path=0.0)
+    task = replace(task, size=size)
+    torch.manual_seed(0)
+    model = recipe.build(size)
+    system = PointSystem(
+        model, recipe.new_classifier(task, model, 12, seed=1), recipe.new_segmenter(task, model, 2)
+    ).eval()
+    objects = recipe.object_clouds(8, size.num_points, seed=0)
+    x, label = objects.points, objects.labels
+    assert torch.equal(system.encode(x), model.encode(x))
+    assert system.classify(x).shape == (8,)
+    parts = system.parts(x, label)
+    assert all(
+        set(row.tolist()) <= set(PARTS_OF[int(k)]) for row, k in zip(parts, label, strict=True)
+    )
+    seen = system.reconstruct(x, mask_ratio=0.8)
+    assert seen.predicted.shape[1] == int(0.8 * size.num_patches)
+    assert not seen.predicted.requires_grad
+
+
+def test_heads_are_drawn_from_their_seed_alone():
+    """Arms of a study that differ in the encoder share the head they start from."""
+    task = replace(recipe.plan("tiny", SMOKE), size=SMALL)
+    heads = []
+    for seed in (0, 1):
+        torch.manual_seed(seed)
+        task_model = recipe.new_classifier(task, recipe.build(SMALL), 12, seed=5)
+        heads.append(task_model.head[0].weight)
+    assert torch.equal(*heads)
