@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 import torch
@@ -12,6 +13,7 @@ from gentok.data.clouds import solid_clouds
 from gentok.measure import chamfer_distance
 from gentok.measure.fixed import fixed_masks
 from gentok.shapes import point_mae
+from gentok.shapes.point_mae.pictures import cloud_grid, reconstruction_grid
 from gentok.shapes.point_mae.yardsticks import constant_patch, leak, masked_chamfer, ridge_r2
 
 SIZE = replace(
@@ -96,3 +98,19 @@ def test_mask_tokens_in_the_encoder_leak_where_the_masked_patches_are(points):
         blind.encoder.position[2].weight.zero_()
         blind.encoder.tokenizer.second[3].weight.zero_()
     assert abs(leak(blind, points, mask)) < 0.05
+
+
+def test_a_picture_shows_what_was_given_and_what_was_filled_in(points):
+    seen = build().reconstruct(points[:2], mask_ratio=0.5)
+    figure = reconstruction_grid(seen, points[:2], "Two clouds", ["one", "other"])
+    sizes = [len(axes.collections[0].get_offsets()) for axes in figure.axes]
+    given, filled = seen.visible[0].flatten(0, 1), seen.predicted[0].flatten(0, 1)
+    assert sizes == 2 * [len(given)] + 2 * [len(given) + len(filled)] + 2 * [64]
+    colours = figure.axes[2].collections[0].get_facecolors()
+    assert len(np.unique(colours[:, :3], axis=0)) == 2, "two colours: given and filled in"
+    plt.close(figure)
+
+
+def test_rows_of_a_picture_have_equally_many_clouds(points):
+    with pytest.raises(ValueError, match=r"equally many clouds, got \[1, 2\]"):
+        cloud_grid({"a": points[:1], "b": points[:2]}, "Unequal")
