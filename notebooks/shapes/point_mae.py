@@ -90,9 +90,9 @@ level, study = page.level, page.study
 # ## What it can do
 #
 # Four fifths of each shape's patches are hidden. Blue points are given, orange
-# ones are filled in by the network of this chapter. It is told where the hidden
-# patches have their centres, not what they look like. No shape below was in its
-# training.
+# ones are filled in by the network of this chapter. It is told where hidden
+# patches have their centres, not what they look like. No shape below was in
+# its training.
 
 # %%
 system = gentok.pretrained("point_mae")  # trained weights, part of the book
@@ -408,7 +408,8 @@ axes.text(0.98, 1.05 * baseline, "constant patch", **place);
 made = header_of("point_mae")["stages"]["main"]
 page.say(
     "{steps:,} steps of {rows} clouds, where the trained weights had "
-    "{more:,} larger ones. On test clouds this network has **{ours:.1f}** where the constant patch "
+    "{more:,} larger ones. On test clouds this network has **{ours:.1f}** "
+    "where the constant patch "
     "has {constant:.1f}; the trained weights, on the same patches, "
     "**{trained:.1f}**.",
     ours=error(live.model, at[0.6]),
@@ -452,8 +453,8 @@ axes.set(ylabel="Chamfer × 1000 (squared unit)")
 axes.set_title("Error at other ratios than the trained one (0.6)")
 axes.legend(bbox_to_anchor=(1, 1));
 # %% [markdown]
-# The error is least near the trained ratio and grows smoothly on both sides, so
-# more visible patches do not help a network that has never seen so many.
+# The error is least near the trained ratio and grows smoothly on both sides,
+# so more visible patches do not help a network that has never seen so many.
 # Nothing breaks. This is what the paper shows in a figure, without numbers.
 #
 # ## Ablation: who is told where
@@ -484,8 +485,8 @@ arms = {
 # - **leak**: $R^2$ of a ridge regression from the mean of the *visible* output
 #   tokens to the mean of the *masked* centres. The visible places alone give
 #   some of it away, so 0 is not to be expected;
-# - **accuracy 10**: share of 1,200 test clouds named right after fine-tuning on ten
-#   labelled clouds of each of the twelve classes.
+# - **accuracy 10**: share of 1,200 test clouds named right after fine-tuning
+#   on ten labelled clouds of each of the twelve classes.
 #
 # **Predict first**: sort the rows by *chamfer*. Then by *accuracy*.
 
@@ -658,8 +659,8 @@ axes.legend(bbox_to_anchor=(1, 1));
 # ### What do tokens know of classes?
 #
 # Each mark is a test cloud: the maximum over its tokens, laid out on a plane
-# by t-SNE. No label took part. The first map is of an *untrained* network whose
-# batch norm has seen clouds: never judge pretraining without this baseline.
+# by t-SNE. No label took part. The first map is of an *untrained* network
+# whose batch norm has seen clouds: never judge pretraining without it.
 
 
 # %% tags=["hide-input"]
@@ -691,8 +692,8 @@ for ax, (name, network) in zip(axes, pair.items(), strict=True):
 axes[0].get_legend().remove()
 axes[1].set_ylabel("");
 # %% [markdown]
-# Random features tell cones and wedges from the rest and mix most others. After
-# pretraining, without any label, most classes are islands; what is left
+# Random features tell cones and wedges from the rest and mix most others.
+# After pretraining, without any label, most classes are islands; what is left
 # together is alike in shape: upright prisms with a round or many-sided
 # footprint. Distances between islands mean nothing in such a map.
 #
@@ -738,8 +739,8 @@ page.say(
 #
 # ### Real shapes
 #
-# Meshes that people have scanned or modelled, sampled at 512 points. Nothing in training resembles
-# them. **Predict first**: what will the network do with ears, a spout, horns?
+# Meshes that people have scanned or modelled, sampled at 512 points. Nothing
+# in training resembles them. **Predict first**: what will the network do with ears, a spout, horns?
 
 # %% mystnb={"image": {"alt": "Three rows of real meshes such as a rabbit, a teapot and a cow: a fifth of their patches, the reconstruction, the truth"}} tags=["hide-input", "slide"]
 WANTED = ["stanford-bunny", "teapot", "cow", "cheburashka", "woody", "suzanne"]
