@@ -740,7 +740,8 @@ page.say(
 # ### Real shapes
 #
 # Meshes that people have scanned or modelled, sampled at 512 points. Nothing
-# in training resembles them. **Predict first**: what will the network do with ears, a spout, horns?
+# in training resembles them. **Predict first**: what will the network do with
+# ears, a spout, horns?
 
 # %% mystnb={"image": {"alt": "Three rows of real meshes such as a rabbit, a teapot and a cow: a fifth of their patches, the reconstruction, the truth"}} tags=["hide-input", "slide"]
 WANTED = ["stanford-bunny", "teapot", "cow", "cheburashka", "woody", "suzanne"]
