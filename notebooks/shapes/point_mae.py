@@ -564,23 +564,29 @@ figure.supxlabel(
 );
 # %% [markdown]
 # *Reconstruction.* The network that lets mask tokens into its encoder has the
-# lower error, though it has no decoder at all and hence fewer parameters. With
-# blocks the middle of the hidden part is far from all that is visible, and the
-# error is larger.
+# lower error, though it has no decoder at all and hence fewer parameters.
+# Blocks are hardly more difficult than random patches here: the decoder is told
+# the hidden centres, and after so short a training they are most of what it
+# uses.
 #
 # *Leak.* Where the visible patches lie says a good deal about where the hidden
 # ones lie, so $R^2$ is far above 0 even for an encoder that was told nothing.
 # The one that was told knows more: this is what the mask token gives away.
 #
-# *Few labels.* The order turns round. The network with the lower error has the
-# features that serve less: a low pretraining loss is not the aim.
+# *Few labels.* The rings scatter widely: ten clouds a class are a draw of luck,
+# and a thousand steps of pretraining are few. Here the network that was told
+# is ahead on average, against the paper; a decoder hands useful gradients to
+# its encoder only once it reads the encoder's tokens. But the comparison of
+# features rests on a gate, that pretraining helps at all in every seed, and
+# the gate does not hold. So nothing is claimed on it.
 #
 # ## Pretrained or from scratch?
 #
-# **Predict first**: with ten labelled clouds a class, how much does
-# pretraining on unlabelled ones give the same network, tuned by the same plan?
+# **Predict first**: with ten labelled clouds a class, how much do a thousand
+# steps of pretraining on unlabelled ones give the same network, tuned by the
+# same plan?
 
-# %% mystnb={"image": {"alt": "A line for each seed from the accuracy from scratch to the accuracy after pretraining; all lines rise"}} tags=["hide-input"]
+# %% mystnb={"image": {"alt": "A line for each seed from the accuracy from scratch to the accuracy after pretraining; five of six lines rise"}} tags=["hide-input"]
 pair = runs[runs["variant"].isin(["from scratch", "random 0.6"])]
 wide = pair.pivot(index="seed", columns="variant", values="accuracy_10")
 figure, axes = plt.subplots(figsize=(5.4, 3.2))
@@ -594,8 +600,12 @@ axes.legend(bbox_to_anchor=(1, 1));
 # %% tags=["hide-input"]
 gain = wide["random 0.6"] - wide["from scratch"]
 page.say(
-    "Pretraining gives **{mean:+.1f}** points on average, {low:+.1f} in the "
-    "worst of {n} seeds and {high:+.1f} in the best.",
+    "A thousand steps of pretraining give **{mean:+.1f}** points on average, "
+    "{low:+.1f} in the worst of {n} seeds and {high:+.1f} in the best. The "
+    "trained weights, a larger network after {more:,} steps, name "
+    "**{trained:.0%}** right after as many labels.",
+    more=made["step"],
+    trained=score["accuracy"],
     mean=100 * gain.mean(),
     low=100 * gain.min(),
     high=100 * gain.max(),
@@ -782,8 +792,10 @@ study.gates("masking")
 page.claims()
 
 # %% [markdown]
-# The cost of the encoder is an identity: a test holds it, and it is counted
-# apart. The paper judges features by fine-tuning on all of ModelNet40 and on
+# Where the gate fails, the claim is not testable here: fine-tuning on a handful
+# of labels scatters more than the effect of so short a pretraining. A pilot of
+# one seed had shown a clear gain, and had been lucky. The cost of the encoder
+# is an identity: a test holds it, and it is counted apart. The paper judges features by fine-tuning on all of ModelNet40 and on
 # scanned objects; here few labels on twelve classes must do. Its ablation of
 # the masking ratio, whose best and worst lie 0.76 points apart there, is left
 # out: no study of this size could tell such a difference.
@@ -856,15 +868,15 @@ lessons = (
     f"1. From a fifth of their patches shapes are filled in with "
     f"**{score['chamfer_80'] / score['constant_80']:.0%}** of the error of "
     f"the best constant patch.",
-    f"2. Ten labels a class: {of('random 0.6', 'accuracy_10'):.0%} right "
-    f"after pretraining, {of('from scratch', 'accuracy_10'):.0%} from "
-    f"scratch, the better one in every seed: {bool((gain > 0).all())}.",
+    f"2. Ten labels a class: {score['accuracy']:.0%} right with the trained "
+    f"weights. After only 1,000 steps of pretraining a smaller network has "
+    f"{of('random 0.6', 'accuracy_10'):.0%}, from scratch "
+    f"{of('from scratch', 'accuracy_10'):.0%}: see the verdict of C3.",
     f"3. Mask tokens in the encoder give away where hidden patches lie "
     f"(R² {of(told, 'leak'):.2f} against {of('random 0.6', 'leak'):.2f}) and "
     f"lower the error ({of(told, 'chamfer'):.1f} against "
-    f"{of('random 0.6', 'chamfer'):.1f}). After fine-tuning: "
-    f"{of(told, 'accuracy_10'):.0%} against "
-    f"{of('random 0.6', 'accuracy_10'):.0%} right.",
+    f"{of('random 0.6', 'chamfer'):.1f}). Which features "
+    f"are better could not be told.",
     f"4. With 90 % hidden the network trained at 60 % has "
     f"{of('random 0.6', 'chamfer_90'):.1f}, the constant patch "
     f"{baseline:.1f}.",
