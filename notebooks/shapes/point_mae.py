@@ -565,16 +565,16 @@ figure.supxlabel(
 # %% [markdown]
 # *Reconstruction.* The network that lets mask tokens into its encoder has the
 # lower error, though it has no decoder at all and hence fewer parameters.
-# Blocks are hardly more difficult than random patches here: the decoder is told
-# the hidden centres, and after so short a training they are most of what it
-# uses.
+# Blocks are hardly more difficult than random patches here: the decoder is
+# told the hidden centres, and after so short a training they are most of what
+# it uses.
 #
 # *Leak.* Where the visible patches lie says a good deal about where the hidden
 # ones lie, so $R^2$ is far above 0 even for an encoder that was told nothing.
 # The one that was told knows more: this is what the mask token gives away.
 #
-# *Few labels.* The rings scatter widely: ten clouds a class are a draw of luck,
-# and a thousand steps of pretraining are few. Here the network that was told
+# *Few labels.* The rings scatter widely: ten clouds a class are a draw of
+# luck, and a thousand steps of pretraining are few. Here the network that was told
 # is ahead on average, against the paper; a decoder hands useful gradients to
 # its encoder only once it reads the encoder's tokens. But the comparison of
 # features rests on a gate, that pretraining helps at all in every seed, and
@@ -793,10 +793,10 @@ page.claims()
 
 # %% [markdown]
 # Where the gate fails, the claim is not testable here: fine-tuning on a handful
-# of labels scatters more than the effect of so short a pretraining. A pilot of
-# one seed had shown a clear gain, and had been lucky. The cost of the encoder
-# is an identity: a test holds it, and it is counted apart. The paper judges features by fine-tuning on all of ModelNet40 and on
-# scanned objects; here few labels on twelve classes must do. Its ablation of
+# of labels scatters more than so short a pretraining gains. A pilot of one seed
+# had shown a clear gain, and had been lucky. The cost of the encoder is an
+# identity: a test holds it, and it is counted apart. The paper judges features
+# by fine-tuning on all of ModelNet40 and on scanned objects. Its ablation of
 # the masking ratio, whose best and worst lie 0.76 points apart there, is left
 # out: no study of this size could tell such a difference.
 #
