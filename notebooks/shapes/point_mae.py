@@ -106,6 +106,7 @@ seen = system.reconstruct(gallery, mask_ratio=0.8)
 # %% mystnb={"image": {"alt": "Three rows of eight point clouds: a table, a chair, a lamp, a mug, a torus, a star, a sphere and a cone. Above, the few visible patches in blue; in the middle, the shapes filled in with orange points; below, the whole clouds"}} tags=["hide-input", "slide"]
 names = [*OBJECT_NAMES, *(SOLID_NAMES[i] for i in (3, 6, 0, 11))]
 reconstruction_grid(seen, gallery, "Filled in from a fifth", names);
+
 # %% [markdown]
 # The same network, tuned on *ten* labelled clouds of each of twelve classes,
 # names shapes that it has not seen before:
@@ -124,6 +125,7 @@ for ax, cloud, word in zip(axes.flat, solids.points, words, strict=True):
 figure.suptitle(
     "Named after ten examples of each class", fontsize=12, fontweight="bold"
 );
+
 # %%
 score = recipe.measure(system, level.pick(smoke=24, cpu=500))
 
@@ -214,6 +216,7 @@ for i, (colour, mark) in enumerate((("C0", "o"), ("C1", "^"), ("C2", "s"))):
 shade = plt.get_cmap("viridis")(often.clamp_max(5) / 5)
 draw_cloud(axes[3], torus, shade, "patches at a point: 0 to 5", size=8)
 figure.suptitle("Patches of a torus", fontsize=12, fontweight="bold");
+
 # %% [markdown]
 # FPS spreads its centres evenly, whatever the density of the points: corners
 # and far ends come first. In the last picture bright points lie in many
@@ -396,6 +399,7 @@ axes = plot.loss_curves(
 axes.axhline(baseline, color="#555555", linestyle=":")
 place = {"transform": axes.get_yaxis_transform(), "ha": "right"}
 axes.text(0.98, 1.05 * baseline, "constant patch", **place);
+
 # %% [markdown]
 # The dotted line is a yardstick: the best single patch, fitted to the test
 # patches themselves and predicted everywhere, whatever the shape. It is a
@@ -429,6 +433,7 @@ reconstruction_grid(
     "After one minute: how learning begins (60 % hidden)",
     SOLID_NAMES[:6],
 );
+
 # %% [markdown]
 # The predictions are placed at the true masked centres, which the decoder was
 # told; what it must find out is the bit of surface around each. Look at the
@@ -452,6 +457,7 @@ axes.set(xlabel="masked share of patches", ylim=(0, None))
 axes.set(ylabel="Chamfer × 1000 (squared unit)")
 axes.set_title("Error at other ratios than the trained one (0.6)")
 axes.legend(bbox_to_anchor=(1, 1));
+
 # %% [markdown]
 # The error is least near the trained ratio and grows smoothly on both sides,
 # so more visible patches do not help a network that has never seen so many.
@@ -562,23 +568,24 @@ for ax, (metric, title, label) in zip(
 figure.supxlabel(
     "mean and 95 % interval over seeds; rings: single seeds", fontsize=9
 );
+
 # %% [markdown]
 # *Reconstruction.* The network that lets mask tokens into its encoder has the
 # lower error, though it has no decoder at all and hence fewer parameters.
-# Blocks are hardly more difficult than random patches here: the decoder is
-# told the hidden centres, and after so short a training they are most of what
-# it uses.
+# Blocks are hardly more difficult than random patches here, perhaps because the
+# decoder is told the hidden centres, and after so short a training uses little
+# else.
 #
 # *Leak.* Where the visible patches lie says a good deal about where the hidden
 # ones lie, so $R^2$ is far above 0 even for an encoder that was told nothing.
 # The one that was told knows more: this is what the mask token gives away.
 #
 # *Few labels.* The rings scatter widely: ten clouds a class are a draw of
-# luck, and a thousand steps of pretraining are few. Here the network that was told
-# is ahead on average, against the paper; a decoder hands useful gradients to
-# its encoder only once it reads the encoder's tokens. But the comparison of
-# features rests on a gate, that pretraining helps at all in every seed, and
-# the gate does not hold. So nothing is claimed on it.
+# luck, and a thousand steps of pretraining are few. The network that was told
+# is ahead on average, against the paper. One guess: a decoder hands useful
+# gradients to its encoder only once it reads the encoder's tokens. But the
+# comparison of features rests on a gate, that pretraining helps at all in
+# every seed, and the gate does not hold. So nothing is claimed on it.
 #
 # ## Pretrained or from scratch?
 #
@@ -597,6 +604,7 @@ axes.set_xticks([0, 1], ["from scratch", "pretrained"])
 axes.set(title="Ten labels a class, seed by seed", xlim=(-0.3, 1.3))
 axes.set(ylabel="test accuracy (share)")
 axes.legend(bbox_to_anchor=(1, 1));
+
 # %% tags=["hide-input"]
 gain = wide["random 0.6"] - wide["from scratch"]
 page.say(
@@ -658,6 +666,7 @@ axes.set(ylabel="Chamfer × 1000 (squared unit)", ylim=(0, None))
 axes.set_title("Error by roughness")
 axes.legend(bbox_to_anchor=(1, 1));
 
+
 # %% [markdown]
 # Each fifth holds as many patches. The distance between two lines is what a
 # network knows, and it is much the same in all bands; only the trained weights
@@ -671,7 +680,6 @@ axes.legend(bbox_to_anchor=(1, 1));
 # Each mark is a test cloud: the maximum over its tokens, laid out on a plane
 # by t-SNE. No label took part. The first map is of an *untrained* network
 # whose batch norm has seen clouds: never judge pretraining without it.
-
 
 # %% tags=["hide-input"]
 @torch.no_grad()
@@ -701,6 +709,7 @@ for ax, (name, network) in zip(axes, pair.items(), strict=True):
     plot.scatter(points, shown.labels, SOLID_NAMES, title=words, ax=ax)
 axes[0].get_legend().remove()
 axes[1].set_ylabel("");
+
 # %% [markdown]
 # Random features tell cones and wedges from the rest and mix most others.
 # After pretraining, without any label, most classes are islands; what is left
@@ -735,6 +744,7 @@ names = [OBJECT_NAMES[int(label)] for label in things.labels]
 cloud_grid(
     rows, "Parts of new objects", colours | {"wrong": mistakes}, names, size=3
 );
+
 # %% tags=["hide-input"]
 page.say(
     "Mean intersection over union of the parts, scored as in ShapeNetPart: "
@@ -792,11 +802,11 @@ study.gates("masking")
 page.claims()
 
 # %% [markdown]
-# Where the gate fails, the claim is not testable here: fine-tuning on a handful
-# of labels scatters more than so short a pretraining gains. A pilot of one seed
-# had shown a clear gain, and had been lucky. The cost of the encoder is an
-# identity: a test holds it, and it is counted apart. The paper judges features
-# by fine-tuning on all of ModelNet40 and on scanned objects. Its ablation of
+# Where the gate fails, the claim is not testable here: fine-tuning on a
+# handful of labels scatters more than so short a pretraining gains. A pilot of
+# one seed had shown a clear gain, and had been lucky. The cost of the encoder
+# is an identity: a test holds it, and it is counted apart. The paper judges
+# features by fine-tuning on all of ModelNet40 and on scanned objects. Its ablation of
 # the masking ratio, whose best and worst lie 0.76 points apart there, is left
 # out: no study of this size could tell such a difference.
 #
@@ -835,6 +845,7 @@ for name, (module, config) in sizes.items():
     words = words if known else "no published count"
     print(f"{name:>24}: {count:>10,} {words}")
 
+
 # %% [markdown]
 # With clouds under `$GENTOK_DATA/clouds/<class>/*.npy`, arrays of 1,024 points
 # or more (ShapeNet's are of 8,192), on one GPU or on many:
@@ -854,7 +865,6 @@ for name, (module, config) in sizes.items():
 # chapter come from `make weights NB=point_mae`.
 #
 # ## What we learned
-
 
 # %% tags=["hide-input", "slide"]
 def of(arm, metric):
@@ -888,6 +898,7 @@ lessons = (
 )
 page.say("{lines}", lines="\n".join(lessons))
 
+
 # %% [markdown]
 # ## Limits
 #
@@ -907,7 +918,6 @@ page.say("{lines}", lines="\n".join(lessons))
 # goes wrong if you take the point farthest from the *mean* of the chosen ones?
 # ```
 
-
 # %%
 def next_point(points, chosen): ...
 
@@ -921,7 +931,6 @@ check.next_point(next_point)
 # Farthest from the mean is always an outer point: the middle of a long shape
 # would never get a centre.
 # ```
-
 
 # %% jupyter={"source_hidden": true} tags=["solution", "nbval-check-output"]
 def next_point(points, chosen):
@@ -942,7 +951,6 @@ check.next_point(next_point)
 # both sets are scaled by 3?
 # ```
 
-
 # %%
 def chamfer(a, b): ...
 
@@ -956,7 +964,6 @@ check.chamfer(chamfer)
 # Squared distances: by 9. So the loss of a cloud depends on how clouds are
 # scaled, and numbers of different papers compare only if that agrees.
 # ```
-
 
 # %% jupyter={"source_hidden": true} tags=["solution", "nbval-check-output"]
 def chamfer(a, b):
@@ -978,7 +985,6 @@ check.chamfer(chamfer)
 # (B, V, D). What happens to your code if the rows differ in their count?
 # ```
 
-
 # %%
 def visible(tokens, mask): ...
 
@@ -992,7 +998,6 @@ check.visible(visible)
 # With unequal counts whose sum still divides by B, the reshape succeeds and
 # tokens of one cloud silently land in another. The library refuses such masks.
 # ```
-
 
 # %% jupyter={"source_hidden": true} tags=["solution", "nbval-check-output"]
 def visible(tokens, mask):
@@ -1013,7 +1018,6 @@ check.visible(visible)
 # encoder cost a quarter of what it costs without masks, if $D$ is large?
 # ```
 
-
 # %%
 def encoder_macs(dim, depth, num_patches, mask_ratio): ...
 
@@ -1028,7 +1032,6 @@ check.encoder_macs(encoder_macs)
 # eight; scores and their sum over values are $V^2D$ each. For large $D$ the
 # first part rules and is linear in $V$: a quarter at $r=0.75$.
 # ```
-
 
 # %% jupyter={"source_hidden": true} tags=["solution", "nbval-check-output"]
 def encoder_macs(dim, depth, num_patches, mask_ratio):
