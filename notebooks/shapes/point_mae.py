@@ -572,9 +572,9 @@ figure.supxlabel(
 # %% [markdown]
 # *Reconstruction.* The network that lets mask tokens into its encoder has the
 # lower error, though it has no decoder at all and hence fewer parameters.
-# Blocks are hardly more difficult than random patches here, perhaps because the
-# decoder is told the hidden centres, and after so short a training uses little
-# else.
+# Blocks are hardly more difficult than random patches here, perhaps because
+# the decoder is told the hidden centres, and after so short a training uses
+# little else.
 #
 # *Leak.* Where the visible patches lie says a good deal about where the hidden
 # ones lie, so $R^2$ is far above 0 even for an encoder that was told nothing.
@@ -806,9 +806,9 @@ page.claims()
 # handful of labels scatters more than so short a pretraining gains. A pilot of
 # one seed had shown a clear gain, and had been lucky. The cost of the encoder
 # is an identity: a test holds it, and it is counted apart. The paper judges
-# features by fine-tuning on all of ModelNet40 and on scanned objects. Its ablation of
-# the masking ratio, whose best and worst lie 0.76 points apart there, is left
-# out: no study of this size could tell such a difference.
+# features by fine-tuning on all of ModelNet40 and on scanned objects. Its
+# ablation of the masking ratio, whose best and worst lie 0.76 points apart
+# there, is left out: no study of this size could tell such a difference.
 #
 # ## Is my run healthy?
 #
