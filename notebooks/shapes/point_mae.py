@@ -1085,7 +1085,8 @@ page.rows(answers, "Chamfer × 1000, trained weights")
 # :class: dropdown
 # The trainings differ, and so do the questions that are asked: the middle of a
 # hidden block is far from all that is visible. *chamfer 90* asks both the same
-# question, and compares the trainings alone.
+# question and compares the trainings alone, and there the order turns round:
+# who learned on blocks has learned to fill in what is far away.
 # ```
 #
 # (point-mae-cost)=
