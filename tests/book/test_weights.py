@@ -22,11 +22,13 @@ GENERATORS = ("enat", "fa_vae", "rae")
 SOURCES = {
     "fa_vae_photographs": "photographs",
     "matformer": "pydoc",
+    "point_mae": "procedural solids",
 }
 STAGES = {
     "fa_vae": {"generator"},
     "fa_vae_photographs": {"pixel", "coupled"},
     "matformer": {"S", "M", "L", "XL"},
+    "point_mae": {"classifier", "segmenter"},
     "rae": {"mae", "generator", "guide"},
 }
 LEAST_PSNR = 26.0  # dB, of unseen patches of photographs
