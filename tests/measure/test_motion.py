@@ -46,7 +46,7 @@ def test_a_mirror_image_has_the_other_side(motion):
 
 
 def test_other_motions_are_told_apart(motion):
-    """Clips shown as another action, frozen clips, and noise: the judge says no."""
+    """Clips shown as another action, and frozen clips: the judge says no."""
     positions = motion.positions[:, :64]
     seen = see_motion(positions)
     shuffled = seen.agrees(motion.labels.roll(1), sides_of(motion.captions).roll(1))
@@ -54,8 +54,6 @@ def test_other_motions_are_told_apart(motion):
     frozen = see_motion(positions[:, :1].expand(-1, 64, -1, -1))
     moving = motion.labels != ACTIONS.index("wave")  # a hand that is held up counts as a wave
     assert (frozen.action[moving] == -1).float().mean() > 0.9
-    lying = see_motion(positions[:, :, :, [1, 0, 2]])  # x and y swapped: nobody stands
-    assert lying.agrees(motion.labels, sides_of(motion.captions)).float().mean() < 0.3
 
 
 def test_sides_and_bones():

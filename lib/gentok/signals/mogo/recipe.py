@@ -105,7 +105,7 @@ def plan(preset: str, profile: Profile) -> Plan:
 def _study(size: MogoConfig, tokenizer_size: MotionRVQConfig, profile: Profile) -> Plan:
     """What the chapter trains live and compares: a minute a network, clips of two seconds."""
     tokenizer = Stage(
-        steps=profile.pick(smoke=4, cpu=900, gpu=20_000),
+        steps=profile.pick(smoke=4, cpu=400, gpu=20_000),
         batch_size=profile.pick(smoke=4, cpu=16, gpu=256),
         lr=4e-3,
         betas=(0.9, 0.99),
@@ -113,7 +113,7 @@ def _study(size: MogoConfig, tokenizer_size: MotionRVQConfig, profile: Profile) 
         schedule="cosine",
     )
     generator = Stage(
-        steps=profile.pick(smoke=4, cpu=600, gpu=20_000),
+        steps=profile.pick(smoke=4, cpu=400, gpu=20_000),
         batch_size=profile.pick(smoke=4, cpu=16, gpu=64),
         lr=2e-3,
         betas=(0.9, 0.99),
