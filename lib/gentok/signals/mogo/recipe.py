@@ -128,9 +128,9 @@ def _study(size: MogoConfig, tokenizer_size: MotionRVQConfig, profile: Profile) 
 
 
 def _world(size: MogoConfig, tokenizer_size: MotionRVQConfig, profile: Profile) -> Plan:
-    """The weights that come with the book: clips of 3.2 seconds, under half an hour on one core."""
+    """The weights that come with the book: clips of 3.2 seconds, ten minutes on one quiet core."""
     tokenizer = Stage(
-        steps=profile.pick(smoke=4, cpu=900, long=5000, gpu=20_000),
+        steps=profile.pick(smoke=4, cpu=900, long=3000, gpu=20_000),
         batch_size=profile.pick(smoke=4, cpu=24, gpu=256),
         lr=2e-3,
         betas=(0.9, 0.99),
@@ -138,7 +138,7 @@ def _world(size: MogoConfig, tokenizer_size: MotionRVQConfig, profile: Profile) 
         schedule="cosine",
     )
     generator = Stage(
-        steps=profile.pick(smoke=4, cpu=600, long=5000, gpu=20_000),
+        steps=profile.pick(smoke=4, cpu=600, long=3000, gpu=20_000),
         batch_size=profile.pick(smoke=4, cpu=16, gpu=64),
         lr=1.5e-3,
         betas=(0.9, 0.99),
