@@ -164,6 +164,20 @@ page.say(
 # finer than its own. Distances between frames, not places in the clip, enter
 # its attention, so that nothing ends where the training clips ended.
 #
+# :::{admonition} Symbols
+# :class: dropdown
+# | symbol | what it is | shape |
+# |---|---|---|
+# | $J$, $Q$, $K$ | joints, levels, codes of a level | numbers |
+# | $r_q$ | what is left before level $q$; $r_0$ comes from the encoder | `(B, T, D)` |
+# | $e^{(q)}_k$, $\hat z$ | vector of code $k$ of level $q$; the sum of those chosen | `(K, D)`, `(B, T, D)` |
+# | $c^q_t$ | code of level $q$ at frame $t$ | `(B, T, Q)` |
+# | $h^i_t$ | what level $i$ reads of frame $t$ | `(B, T, Q, D)` |
+# | $q_a$, $k_b$ | query of place $a$, key of place $b$, in one head | `(B, h, N, d)` |
+# | $R_n$, $W_R$ | sines and cosines of the distance $n$, and their projection | `(L, D)`, `(D, D)` |
+# | $u$, $v$ | learned biases of content and of distance (here $v$ is no velocity) | `(h, d)` |
+# :::
+#
 # ## Motion as numbers
 #
 # People walk, turn, wave, squat or jump, at 20 frames a second, each with a
@@ -365,11 +379,11 @@ plot.intervals(
 # embeddings; level $i$ reads the *prefix sum*
 #
 # $$
-# u^i_t=\sum_{q\le i}\mathrm{Emb}(c^q_t),
+# h^i_t=\sum_{q\le i}\mathrm{Emb}(c^q_t),
 # $$ (eq-mogo-prefix)
 #
 # the frame as far as levels $0..i$ describe it. Its transformer runs over
-# $[\text{text},\text{level}_i,u^i_0,u^i_1,\dots]$, and after frame $t-1$ it
+# $[\text{text},\text{level}_i,h^i_0,h^i_1,\dots]$, and after frame $t-1$ it
 # predicts $c^i_t$. One output layer serves all levels. So
 #
 # $$
