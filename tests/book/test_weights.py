@@ -22,12 +22,14 @@ GENERATORS = ("enat", "fa_vae", "rae")
 SOURCES = {
     "fa_vae_photographs": "photographs",
     "matformer": "pydoc",
+    "mogo": "procedural motions",
     "point_mae": "procedural solids",
 }
 STAGES = {
     "fa_vae": {"generator"},
     "fa_vae_photographs": {"pixel", "coupled"},
     "matformer": {"S", "M", "L", "XL"},
+    "mogo": {"tokenizer"},
     "point_mae": {"classifier", "segmenter"},
     "rae": {"mae", "generator", "guide"},
 }
@@ -142,7 +144,15 @@ def test_kept_weights(path):
     if name in GENERATORS:
         metrics = header["metrics"]
         assert metrics["items"] >= 500 and metrics["judge_accuracy"] >= LEAST_ACCURACY
+    if name == "mogo":
+        assert metrics_of_motion(header["metrics"]) and metrics_of_motion(header["check"])
     check(name, CHECKOUT)
+
+
+def metrics_of_motion(metrics: dict) -> bool:
+    """The samples do what was asked, within the training length and beyond; 10 mm a joint."""
+    obeys = min(metrics["judge_accuracy"], metrics["judge_accuracy_late"])
+    return obeys >= 0.9 and metrics["joint_error_mm"] <= 10
 
 
 @pytest.mark.skipif(find("fa_vae_photographs") is None, reason="the file is not kept yet")
