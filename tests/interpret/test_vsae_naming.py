@@ -7,7 +7,7 @@ from tests.interpret.sample_texts import MANUAL, PLAY
 
 from gentok.interpret.vsae.concepts import Concept, concepts
 from gentok.interpret.vsae.microscope import HeldOut
-from gentok.interpret.vsae.naming import Name, Places, name_features, named, shifted
+from gentok.interpret.vsae.naming import Name, Places, name_features, named
 
 TEXT = 'ROMEO:\nThe thief said "go, then", (then) a_b.c = 12.\n\nOther: no.\n    if x:\n***** >>> y'
 
@@ -108,7 +108,7 @@ def test_weak_firing_elsewhere_is_cut_by_the_threshold():
 
 def test_the_judge_may_say_no():
     find, judge = activations("a digit")
-    (name,) = name_features(*sides([find, shifted(judge, 7)]))
+    (name,) = name_features(*sides([find, judge.roll(7, 0)]))
     assert name.concept.name == "a digit" and not name.holds
     assert named([name]) == []
 

@@ -57,7 +57,12 @@ def test_the_published_schedule():
 
 @pytest.mark.parametrize(
     ("preset", "host", "layer"),
-    [("tiny", "own", 1), ("pythia-70m-k256", "pythia", 3), ("gelu-1l-k64", "gelu-1l", 0)],
+    [
+        ("tiny", "own", 1),
+        ("book", "own", 1),
+        ("pythia-70m-k256", "pythia", 3),
+        ("gelu-1l-k64", "gelu-1l", 0),
+    ],
 )
 def test_every_preset_has_its_own_host(preset, host, layer):
     task = plan(preset, profile("gpu"))

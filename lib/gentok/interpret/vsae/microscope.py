@@ -7,6 +7,7 @@ half of it finds names for features while the other half judges them.
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -17,7 +18,7 @@ from gentok.interpret.vsae.activations import Activations, collect
 from gentok.interpret.vsae.bench import features_of
 from gentok.interpret.vsae.corpus import PIECE, Corpus, byte_tokenizer, read_corpus
 from gentok.interpret.vsae.model import VSAE
-from gentok.interpret.vsae.naming import Name, Places, name_features, named, shifted
+from gentok.interpret.vsae.naming import Name, Places, name_features, named
 from gentok.measure import alive_fraction, explained_variance
 from gentok.nn.sae import SparseDictionary, TopKSAE
 
@@ -72,6 +73,52 @@ class HeldOut(nn.Module):
         return dict(zip(self.config.sources, strings, strict=True))
 
 
+class View(NamedTuple):
+    """A text seen by a language model: its contexts, the activations, and what holds there."""
+
+    corpus: Corpus
+    acts: Activations
+    places: Places
+
+
+def view(model: LanguageModel, texts: dict[str, str], layer: int, scale: float = 1.0) -> View:
+    """Look at texts, by name, through a model that reads bytes.
+
+    Args:
+        model: the language model.
+        texts: ASCII, so that a byte is a character.
+        layer: whose residual stream is read; ``scale``: unit of its activations.
+    """
+    corpus = read_corpus(texts, model.tokenizer, model.config.context)
+    acts = collect(model, corpus, layer, scale)
+    return View(corpus, acts, _places(texts, corpus, acts))
+
+
+def names_in(views: Sequence[View], sae: SparseDictionary, shift: int = 0) -> list[Name]:
+    """What a dictionary's features stand for, best names first; see `name_features`.
+
+    Args:
+        views: the one that finds names, and the one that judges them.
+        sae: a dictionary of the stream that was viewed.
+        shift: move the activations by so many places first: a control.
+    """
+    pairs = [(features_of(sae, v.acts).roll(shift, 0), v.places) for v in views]
+    return name_features(*pairs)
+
+
+def _places(texts: dict[str, str], corpus: Corpus, acts: Activations) -> Places:
+    """Which concepts hold at each activation."""
+    length = corpus.tokens.shape[1]
+    parts, first = [], 0
+    for string in texts.values():
+        contexts = len(string) // length
+        mine = (acts.context >= first) & (acts.context < first + contexts)
+        at = (acts.context[mine] - first) * length + acts.position[mine]
+        parts.append(Places.of(string, at.numpy()))
+        first += contexts
+    return Places(np.concatenate([part.truth for part in parts]), parts[0].known)
+
+
 class Microscope(nn.Module):
     """A language model and what its residual stream looks like through two dictionaries.
 
@@ -88,7 +135,7 @@ class Microscope(nn.Module):
         self.language_model, self.vsae, self.topk = language_model, vsae, topk
         self.held_out, self.layer = held_out, LAYER
         language_model.tokenizer = byte_tokenizer()
-        self.look = lru_cache(maxsize=2)(self._look)
+        self.look = lru_cache(maxsize=2)(self._look)  # slow, and asked for again and again
 
     def encode(self, x: Tensor) -> Tensor:
         """The vSAE's features (..., F) of activations (..., D)."""
@@ -98,36 +145,21 @@ class Microscope(nn.Module):
         """Activations (..., D) of the vSAE's features (..., F)."""
         return self.vsae.decode(z)
 
-    def read(self, texts: dict[str, str]) -> tuple[Corpus, Activations]:
-        """Any texts, by name, as contexts and the activations that they cause."""
-        context = self.language_model.config.context
-        corpus = read_corpus(texts, self.language_model.tokenizer, context)
-        return corpus, collect(self.language_model, corpus, self.layer, scale=1.0)
+    def _look(self, half: str, limit: int | None = None) -> View:
+        """The view of one half of the held-out text, or of the first characters of each source."""
+        texts = {name: text[:limit] for name, text in self.held_out.texts(half).items()}
+        return view(self.language_model, texts, self.layer)
 
-    def _look(self, half: str) -> tuple[Corpus, Activations, Places]:
-        texts = self.held_out.texts(half)
-        corpus, acts = self.read(texts)
-        return corpus, acts, places_of(texts, corpus, acts)
-
-    def names(self, sae: SparseDictionary, shift: int = 0) -> list[Name]:
-        """What the features of a dictionary stand for, best names first; see `name_features`.
-
-        Args:
-            sae: a dictionary of this stream.
-            shift: move the activations by so many places first: the control.
-        """
-        halves = []
-        for half in HALVES:
-            _, acts, places = self.look(half)
-            halves.append((shifted(features_of(sae, acts), shift), places))
-        return name_features(*halves)
+    def names(self, sae: SparseDictionary, shift: int = 0, limit: int | None = None) -> list[Name]:
+        """As `names_in`, on the held-out text."""
+        return names_in([self.look(half, limit) for half in HALVES], sae, shift)
 
     @torch.no_grad()
     def measure(self, n: int) -> dict[str, float]:
         """What was reached on held-out text.
 
         Args:
-            n: contexts for losses and explained variance; names take the whole text.
+            n: contexts for losses; the rest takes the whole text.
 
         Returns:
             ``loss`` of the language model, and with a reconstruction in place of the stream
@@ -141,8 +173,7 @@ class Microscope(nn.Module):
         found = {"loss": float(losses(self.language_model, tokens, self.layer).mean())}
         for key, sae in (("vsae", self.vsae), ("topk", self.topk)):
             spliced = losses(self.language_model, tokens, self.layer, sae)
-            features = features_of(sae, acts)
-            names = self.names(sae)
+            features, names = features_of(sae, acts), self.names(sae)
             found |= {
                 f"loss_{key}": float(spliced.mean()),
                 f"explained_variance_{key}": explained_variance(acts.x, sae.decode(features)),
@@ -151,21 +182,3 @@ class Microscope(nn.Module):
                 f"named_context_{key}": float(len(named(names, beyond_characters=True))),
             }
         return found | {"named_control": float(len(named(self.names(self.topk, SHIFT))))}
-
-
-def places_of(texts: dict[str, str], corpus: Corpus, acts: Activations) -> Places:
-    """Which concepts hold at each activation of a corpus with a token a character."""
-    length = corpus.tokens.shape[1]
-    parts, first = [], 0
-    for string in texts.values():
-        contexts = len(string) // length
-        mine = (acts.context >= first) & (acts.context < first + contexts)
-        at = (acts.context[mine] - first) * length + acts.position[mine]
-        parts.append(Places.of(string, at.numpy()))
-        first += contexts
-    return Places(np.concatenate([part.truth for part in parts]), parts[0].known)
-
-
-def directions_of(sae: SparseDictionary, features: Sequence[int]) -> Tensor:
-    """Dictionary rows of some features at length 1, on the CPU."""
-    return nn.functional.normalize(sae.dictionary.detach().cpu()[list(features)])

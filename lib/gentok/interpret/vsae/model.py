@@ -81,7 +81,9 @@ def _published() -> dict[str, VSAEConfig]:
 
 PRESETS: dict[str, VSAEConfig] = {
     # 1.6 % of the dictionary, as pythia-70m-k128; D of the small language model of the chapter.
-    "tiny": VSAEConfig(dim=128, num_features=1024, k=16, kl_warmup=80),
+    "tiny": VSAEConfig(dim=128, num_features=1024, k=16, kl_warmup=60),
+    # The same host, and the published F = 16 D: the trained weights of the book.
+    "book": VSAEConfig(dim=128, num_features=2048, k=32, kl_warmup=400),
     **_published(),
 }
 

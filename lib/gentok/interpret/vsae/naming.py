@@ -134,11 +134,6 @@ def named(names: Sequence[Name], beyond_characters: bool = False) -> list[Name]:
     return list(found.values())
 
 
-def shifted(features: Tensor, by: int) -> Tensor:
-    """The same activations at other places, (M, F): a control that keeps all but the meaning."""
-    return features.roll(by, 0)
-
-
 def _strength(features: Tensor) -> tuple[scipy.sparse.csc_matrix, np.ndarray]:
     """Magnitudes, sparse (M, F), and each feature's 99th percentile where it fires, (F,)."""
     sparse = scipy.sparse.csc_matrix(features.abs().numpy())

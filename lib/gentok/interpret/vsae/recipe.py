@@ -28,7 +28,14 @@ from gentok.interpret.vsae.corpus import (
     split_texts,
 )
 from gentok.interpret.vsae.explain import write_features
-from gentok.interpret.vsae.microscope import HeldOut, HeldOutConfig, Microscope
+from gentok.interpret.vsae.microscope import (
+    HALVES,
+    HeldOut,
+    HeldOutConfig,
+    Microscope,
+    View,
+    view,
+)
 from gentok.interpret.vsae.model import PRESETS, VSAE, TopKConfig, VSAEConfig, build, build_topk
 from gentok.interpret.vsae.webtext import web_corpus
 from gentok.nn.sae import SparseDictionary, TopKSAE
@@ -36,10 +43,11 @@ from gentok.training.loop import Fit, fit, load_model
 from gentok.training.plan import Stage, preset_of
 from gentok.training.profiles import Profile
 from gentok.training.stages import stage
-from gentok.training.weights import Weights
+from gentok.training.weights import Learned, Weights
 
 BATCH = 192  # activations a step
 PUBLISHED_STEPS = 10_001
+OWN = ("tiny", "book")  # presets whose host is trained here
 SCALED = 256  # contexts that decide the unit of the activations
 GELU_FEATURES = PRESETS["gelu-1l-k64"].num_features
 PYTHIA = "EleutherAI/pythia-70m-deduped"
@@ -96,16 +104,16 @@ def plan(preset: str, profile: Profile) -> Plan:
         ValueError: if there is no such preset.
     """
     size = preset_of(PRESETS, preset)
-    steps = profile.pick(smoke=4, cpu=1000, long=6000, gpu=PUBLISHED_STEPS)
+    steps = profile.pick(smoke=4, cpu=600, long=4000, gpu=PUBLISHED_STEPS)
     size = replace(size, kl_warmup=steps // 10)
     topk_size = TopKConfig(size.dim, size.num_features, size.k)
     stages = vsae_stage(steps), topk_stage(size.num_features, steps)
-    if preset != "tiny":
+    if preset not in OWN:
         host, layer, context = ("pythia", 3, 128) if "pythia" in preset else ("gelu-1l", 0, 128)
         contexts = profile.pick(smoke=8, cpu=-(-steps * BATCH // (context - 1)))
         return Plan(host, layer, contexts, size, topk_size, None, *stages, None)
     host_size = replace(LANGUAGE_MODELS["tiny"], dim=size.dim)
-    contexts = profile.pick(smoke=32, cpu=2000, long=None, gpu=None)
+    contexts = profile.pick(smoke=32, cpu=1300, long=None, gpu=None)
     language_model = language_stage(profile.pick(smoke=4, cpu=300, long=1900, gpu=6000))
     return Plan("own", 1, contexts, size, topk_size, host_size, *stages, language_model)
 
@@ -190,6 +198,7 @@ def train_language_model(
     return fit(model, stream, **how, seed=seed, out=out, resume=resume, progress=progress)
 
 
+@lru_cache(maxsize=1)
 def book_corpus(context: int) -> tuple[Corpus, Corpus]:
     """Training and test contexts of the book's own texts, a token a byte, in random order."""
     tokenizer = byte_tokenizer()
@@ -207,16 +216,14 @@ def make_bench(model: ResidualModel, train: Corpus, test: Corpus, layer: int, **
 
 
 @lru_cache(maxsize=1)
-def bench_of(profile: Profile, seed: int, progress: bool = False) -> Bench:
+def bench_of(profile: Profile, seed: int) -> Bench:
     """A language model of its own for a seed, trained by the plan of ``tiny``, on the bench.
 
     The last one is kept, since the arms of one seed ask for it one after another.
     """
     task = plan("tiny", profile)
     train_set, test_set = book_corpus(task.host_size.context)
-    model = train_language_model(
-        task.host_size, train_set, task.language_model, seed=seed, progress=progress
-    ).model
+    model = train_language_model(task.host_size, train_set, task.language_model, seed=seed).model
     return make_bench(
         model,
         train_set.head(task.contexts),
@@ -225,6 +232,16 @@ def bench_of(profile: Profile, seed: int, progress: bool = False) -> Bench:
         loss_contexts=profile.pick(smoke=4, cpu=128),
         probe_items=profile.pick(smoke=300, cpu=4000),
     )
+
+
+@lru_cache(maxsize=1)
+def views_of(profile: Profile, seed: int) -> tuple[View, View]:
+    """The held-out text, seen by the language model of a seed: to find names, and to judge them."""
+    bench = bench_of(profile, seed)
+    held, limit = HeldOut.of(split_texts(book_texts())[1]), profile.pick(smoke=4096, cpu=None)
+    halves = [{n: text[:limit] for n, text in held.texts(half).items()} for half in HALVES]
+    find, judge = (view(bench.model, half, bench.layer, bench.train.scale) for half in halves)
+    return find, judge
 
 
 def train(
@@ -325,12 +342,13 @@ def _collect(out: Path) -> dict[str, torch.nn.Module]:
     return {"language_model": model, **parts, "held_out": HeldOut.of(test)}
 
 
-def _data(profile: Profile, seed: int) -> dict[str, Corpus]:
-    return {"training": book_corpus(LANGUAGE_MODELS["tiny"].context)[0]}
+def _data(profile: Profile, seed: int) -> dict[str, Learned]:
+    corpus, _ = book_corpus(LANGUAGE_MODELS["tiny"].context)
+    return {"training": Learned(corpus.source, (corpus.tokens,))}
 
 
 WEIGHTS = Weights(
-    preset="tiny",
+    preset="book",
     parts={
         "language_model": (LanguageModelConfig, build_language_model),
         "vsae": (VSAEConfig, build),
