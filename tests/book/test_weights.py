@@ -17,6 +17,7 @@ SMOKE = Profile("smoke", (0,), "cpu")
 KEPT = sorted(CHECKOUT.rglob("*.safetensors")) if CHECKOUT.is_dir() else []
 LEAST_ACCURACY = 0.8  # of generated pictures, where the judge gets above 0.95 on data
 GENERATORS = ("enat", "fa_vae")
+OTHER_DATA = ("vsae",)  # trained on other data than shapes
 
 
 def name_of(path: Path) -> str:
@@ -63,7 +64,8 @@ def test_a_header_says_what_made_the_file_and_is_true(made, monkeypatch):
             stage["step"] == 4 and stage["seconds"] > 0 for stage in header["stages"].values()
         )
         data = header["data"]["training"]
-        assert data["items"] > 0 and len(data["sha256"]) == 64 and "plain floors" in data["source"]
+        assert data["items"] > 0 and len(data["sha256"]) == 64
+        assert "plain floors" in data["source"] or name in OTHER_DATA
         assert {"date", "machine", "commit", "versions", "device"} <= set(header["made"])
         check(name, made)
     assert set(read_header(made / "enat.safetensors")["stages"]) == {"main"}
@@ -76,8 +78,9 @@ def check(name: str, folder: Path) -> None:
     recorded = dict(header["check"])
     items = recorded.pop("items")
     for metric, value in weights.of(name).measure(system, items).items():
-        # One picture in fifty may fall to the other side of a judge's decision elsewhere.
-        tolerance = 0.02 if "accuracy" in metric else 1e-3
+        # One picture in fifty may fall to the other side of a judge's decision elsewhere, and a
+        # feature at the threshold to the other side of having a name.
+        tolerance = 0.02 if "accuracy" in metric else 2 if "named" in metric else 1e-3
         assert value == pytest.approx(recorded[metric], abs=tolerance), f"{name}: {metric}"
 
 

@@ -15,46 +15,6 @@ def _seeded(seed: int = 0) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
 
-def select(answer: Callable) -> Verdict:
-    """``select(z, k)``: keep the k entries of largest magnitude of each row, (B, F) -> (B, F)."""
-
-    def by(rank: Callable, keep: Callable = lambda z: z) -> Callable:
-        def chosen(z: Tensor, k: int) -> Tensor:
-            places = rank(z).topk(k, dim=-1).indices
-            return torch.zeros_like(z).scatter(-1, places, keep(z).gather(-1, places))
-
-        return chosen
-
-    def over_the_batch(z: Tensor, k: int) -> Tensor:
-        places = z.abs().flatten().topk(k * len(z)).indices
-        return torch.zeros(z.numel()).scatter(0, places, z.flatten()[places]).view_as(z)
-
-    noise = _seeded()
-    cases = [(torch.randn(5, 12, generator=noise), k) for k in (3, 1, 12)]
-    cases += [(torch.randn(3, 40, generator=noise), 7)]
-    return check(
-        answer,
-        by(torch.abs),
-        cases,
-        [
-            Mistake("a kept value must keep its sign", by(torch.abs, torch.abs)),
-            Mistake("select by magnitude, not by value", by(lambda z: z)),
-            Mistake("these are the k smallest", by(lambda z: -z.abs())),
-            Mistake("k entries of each row, not k a row on average", over_the_batch),
-            Mistake(
-                "return the values in their places, not a mask", by(torch.abs, torch.ones_like)
-            ),
-            Mistake("set the others to 0", lambda z, k: z),
-            Mistake(
-                "return z with zeros in it, (B, F), not the k values",
-                lambda z, k: z.gather(-1, z.abs().topk(k, dim=-1).indices),
-            ),
-            Mistake("return the values, not their places", lambda z, k: z.abs().topk(k).indices),
-        ],
-        otherwise="in each row exactly the k entries of largest magnitude stay as they are",
-    )
-
-
 def kl(answer: Callable) -> Verdict:
     """``kl(mu, log_variance)``: KL to N(0, 1), summed over units, averaged over the batch."""
 
