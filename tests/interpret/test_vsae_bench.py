@@ -17,7 +17,7 @@ from gentok.interpret.vsae.bench import (
     neighbours_agree,
     spurious_label,
 )
-from gentok.interpret.vsae.corpus import read_corpus, train_tokenizer
+from gentok.interpret.vsae.corpus import byte_tokenizer, read_corpus
 from gentok.interpret.vsae.explain import (
     clusters,
     contexts_table,
@@ -44,7 +44,7 @@ SIZES = LanguageModelConfig(300, 16, 2, 2, 32, context=12)
 @pytest.fixture(scope="module")
 def bench():
     texts = {"manual": MANUAL * 12, "play": PLAY * 3}
-    corpus = read_corpus(texts, train_tokenizer(texts.values(), 300), context=12)
+    corpus = read_corpus(texts, byte_tokenizer(), context=12)
     mixed = corpus.shuffled()
     train, test = mixed._take(torch.arange(60, len(mixed))), mixed.head(60)
     model = train_language_model(SIZES, train, language_stage(60)).model
