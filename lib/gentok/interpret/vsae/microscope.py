@@ -159,7 +159,8 @@ class Microscope(nn.Module):
         """What was reached on held-out text.
 
         Args:
-            n: contexts for losses; the rest takes the whole text.
+            n: contexts of the text that judges, and as many of the one that finds names; all there
+                are if there are fewer. Names need some hundreds.
 
         Returns:
             ``loss`` of the language model, and with a reconstruction in place of the stream
@@ -168,12 +169,12 @@ class Microscope(nn.Module):
             ``named_context_<dictionary>``: those that a character alone does not decide;
             ``named_control``: names with the activations at other places.
         """
-        corpus, acts, _ = self.look("judge")
-        tokens = corpus.shuffled().tokens[:n]
-        found = {"loss": float(losses(self.language_model, tokens, self.layer).mean())}
+        limit = n * self.language_model.config.context // len(self.held_out.config.sources)
+        corpus, acts, _ = self.look("judge", limit)
+        found = {"loss": float(losses(self.language_model, corpus.tokens, self.layer).mean())}
         for key, sae in (("vsae", self.vsae), ("topk", self.topk)):
-            spliced = losses(self.language_model, tokens, self.layer, sae)
-            features, names = features_of(sae, acts), self.names(sae)
+            spliced = losses(self.language_model, corpus.tokens, self.layer, sae)
+            features, names = features_of(sae, acts), self.names(sae, limit=limit)
             found |= {
                 f"loss_{key}": float(spliced.mean()),
                 f"explained_variance_{key}": explained_variance(acts.x, sae.decode(features)),
@@ -181,4 +182,5 @@ class Microscope(nn.Module):
                 f"named_{key}": float(len(named(names))),
                 f"named_context_{key}": float(len(named(names, beyond_characters=True))),
             }
-        return found | {"named_control": float(len(named(self.names(self.topk, SHIFT))))}
+        control = named(self.names(self.topk, SHIFT, limit))
+        return found | {"named_control": float(len(control))}
