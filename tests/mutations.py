@@ -401,6 +401,13 @@ MUTATIONS = [
         "tests/process/test_speculative.py::test_first_token_and_the_one_after_follow_the_verifier",
     ),
     Mutation(
+        "a twin starts from random numbers of its own",
+        "efficient/matformer/family.py",
+        "{name: extract(nested, name) for",
+        "{name: build(extract(nested, name).config) for",
+        "tests/efficient/test_matformer.py::test_a_family_starts_from_the_same_numbers",
+    ),
+    Mutation(
         "the joint loss is a sum, which multiplies the learning rate",
         "efficient/matformer/model.py",
         "return torch.stack(losses).mean(), parts",
