@@ -24,6 +24,7 @@ SOURCES = {
     "matformer": "pydoc",
     "mogo": "procedural motions",
     "point_mae": "procedural solids",
+    "vsae": "pydoc",
 }
 STAGES = {
     "fa_vae": {"generator"},
@@ -32,6 +33,7 @@ STAGES = {
     "mogo": {"tokenizer"},
     "point_mae": {"classifier", "segmenter"},
     "rae": {"mae", "generator", "guide"},
+    "vsae": {"language_model", "topk"},
 }
 LEAST_PSNR = 26.0  # dB, of unseen patches of photographs
 
