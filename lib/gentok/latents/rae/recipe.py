@@ -15,13 +15,13 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import numpy as np
 import torch
-from PIL import Image, ImageOps
+from PIL import Image
 from torch import Tensor
 
-from gentok.data import batches, generator, photographs, to_float, to_uint8
+from gentok.data import batches, folder_batches, photographs, to_uint8
 from gentok.data.folder import find, missing
+from gentok.data.image_folder import shifted_crop
 from gentok.latents.rae import dit as rae_dit
 from gentok.latents.rae import small_mae
 from gentok.latents.rae.dit import RAEDiT, RAEDiTConfig
@@ -304,28 +304,4 @@ def _source(task: Plan, batch_size: int, seed: int) -> tuple[Callable[[int], dic
     folder = find(FOLDER)
     if folder is None:
         raise missing(f"images of {side} pixels", f"{FOLDER}/<class>/*.jpg")
-    return _folder_batches(folder, side, batch_size, seed)
-
-
-def _folder_batches(
-    folder: Path, size: int, batch_size: int, seed: int
-) -> tuple[Callable[[int], dict], int]:
-    """Images of a folder, reduced to 1.5 times the size and cropped at random (384 to 256)."""
-    import datasets  # slow to import, and needed only here
-
-    rows = datasets.load_dataset("imagefolder", data_dir=str(folder), split="train")
-    wide = size * 3 // 2
-
-    def batch(step: int) -> dict[str, Tensor]:
-        rng = generator(seed, step)
-        index = torch.randint(len(rows), (batch_size,), generator=rng)
-        corner = torch.randint(wide - size + 1, (batch_size, 2), generator=rng).tolist()
-        arrays, labels = [], []
-        for i, (top, left) in zip(index.tolist(), corner, strict=True):
-            picture = ImageOps.fit(rows[i]["image"].convert("RGB"), (wide, wide))
-            arrays.append(np.asarray(picture.crop((left, top, left + size, top + size))))
-            labels.append(rows[i]["label"])
-        images = torch.from_numpy(np.stack(arrays)).permute(0, 3, 1, 2)  # (B, 3, H, W)
-        return {"image": to_float(images), "label": torch.tensor(labels)}
-
-    return batch, rows.features["label"].num_classes
+    return folder_batches(folder, side, batch_size, seed, crop=shifted_crop)  # 384 to 256

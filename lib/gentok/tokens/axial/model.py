@@ -12,6 +12,7 @@ are left out: what we know of them is not enough to rebuild them.
 Shapes: B batch, C channels, H W pixels, D features, K values of a sub-pixel.
 """
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 
 import torch
@@ -124,7 +125,7 @@ class Exterior(nn.Module):
         return x
 
 
-class PixelModel(nn.Module):
+class PixelModel(nn.Module, ABC):
     """What both ways to treat channels share: configuration, checks, likelihood in bits."""
 
     def __init__(self, config: AxialConfig):
@@ -148,6 +149,7 @@ class PixelModel(nn.Module):
             dropout=c.dropout,
         )
 
+    @abstractmethod
     def bits(self, pixels: Tensor) -> Tensor:
         """-log2 p of every sub-pixel given those before it, exact: (B, C, H, W) -> same, float.
 
@@ -156,7 +158,6 @@ class PixelModel(nn.Module):
         Raises:
             ValueError: if the pixels do not fit the configuration.
         """
-        raise NotImplementedError
 
     def check(self, pixels: Tensor, least: int = 0) -> None:
         """Raise ValueError unless pixels are int64 (B, C, H, W) with values in [least, K)."""
