@@ -96,7 +96,7 @@ def test_biases_norms_and_tokens_are_spared_from_decay(preset):
 
 
 def test_small_presets_start_from_the_papers_weights():
-    """A standard deviation of 0.02 and a rate of 1e-3: 0.12 and 4e-3 ended in a trough."""
+    """A standard deviation of 0.02 and a rate of 1e-3: 0.12 and 4e-3 learned nothing."""
     study = profile("study")
     for preset, lr in (("tiny", 2e-3), ("world-512", 1e-3)):
         task = recipe.plan(preset, study)
