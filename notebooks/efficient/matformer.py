@@ -98,7 +98,6 @@ for name in written:
     print(f"{name}, {size:,} parameters in its blocks")
     print(written[name].strip() + " ...\n")
 
-
 # %% tags=["hide-input"]
 train_ids, test_ids = split_text(to_ids(text()))
 CONTEXT = config.context
@@ -257,13 +256,13 @@ for submodel in ("S", mixture, "XL"):
 # %%
 show_code(matformer.MatFormer.loss, start="names", highlight="index")
 
+
 # %% [markdown]
 # ## Learning begins
 #
 # The weights above took a third of an hour of one core. Here a smaller network
 # of the same build learns in a minute, by the plan that its experiment below
 # follows, too.
-
 
 # %%
 def train(model, stage, seed, progress=False):
@@ -288,6 +287,7 @@ for i, (name, dash) in enumerate(zip(sizes, plot.DASHES, strict=False)):
 axes.set(title="One run, four widths in turn", xlabel="optimiser step")
 axes.set_ylabel("cross-entropy (nats a character)")
 axes.legend();
+
 # %% tags=["hide-input"]
 torch.manual_seed(seed)
 words = live.sample(1, 150, prompt, temperature=0.6)[0]
@@ -338,6 +338,7 @@ axes.set(title="One network, 256 budgets")
 axes.set_xlabel("parameters of all blocks (thousands)")
 axes.set_ylabel("held-out loss (nats a character)")
 axes.legend();
+
 # %% tags=["hide-input"]
 untrained_mixtures = [mix for mix in gentle if len(set(mix)) == 2]
 gaps = [
@@ -401,6 +402,7 @@ axes.set(title="What a neuron adds", xlabel="neuron; dotted: the cuts")
 axes.set_ylabel("relative to its layer's mean")
 axes.set_ylim(bottom=0)
 axes.legend();
+
 # %% tags=["hide-input"]
 sliced = matformer.build(config).eval()
 sliced.load_state_dict(family.twins["XL"].state_dict())
@@ -415,13 +417,13 @@ page.say(
     nested=losses["slice_S"],
 )
 
+
 # %% [markdown]
 # ### Which characters are hard?
 #
 # Text has a frequency of its own: words. Split the loss of S and of XL by the
 # place of the character within its word. **Predict first**: where is the gap
 # between the two widest?
-
 
 # %% mystnb={"image": {"alt": "Loss of S and XL by place of the character in its word: high at the first letter, falling towards the later ones, lowest for what stands between words; S lies above XL throughout"}} tags=["hide-input"]
 def places(tokens):
@@ -452,6 +454,7 @@ names = ["outside", "1st", "2nd", "3rd", "4th", "later"]
 axes.set_xticks(range(6), names)
 axes.set(title="Loss by place of the character in its word")
 axes.set(xlabel="place in the word", ylabel="nats a character");
+
 # %% [markdown]
 # The first letters decide which word comes, and there both are least sure.
 # Further on the word is known and spelling is left. What XL has and S has not
@@ -566,6 +569,7 @@ axes.set_ylabel("characters for each pass of XL")
 axes.set_xticks(DRAFTS)
 axes.set_ylim(bottom=0)
 axes.legend();
+
 # %% [markdown]
 # Points are counted in real decoding, dotted curves are the formula with
 # $\alpha$ measured on held-out text, a single number. They need not agree:
@@ -599,6 +603,7 @@ for ax, (name, kl) in zip(axes, maps.items(), strict=True):
 axes[0].set_title("How much S and XL differ about the next character")
 axes[1].set_xlabel("characters of held-out text, one window a line")
 figure.colorbar(picture, ax=axes, label="KL(S ‖ XL), nats");
+
 # %% [markdown]
 # Each cell is coloured by the divergence of the two predictions *for the
 # character printed in it*. Both readers saw the same prefix; letting each
@@ -694,6 +699,8 @@ for ax, name in zip(axes, ("S", "XL"), strict=True):
         runs, f"loss_{name}", f"Held-out loss of {name}", "nats", ax
     )
 axes[0].set_xlabel("");
+
+
 # %% [markdown]
 # Read each panel by pairs. The first two rows are the paper's comparison, the
 # first and the third the one at equal steps; what lies between the second and
@@ -745,6 +752,7 @@ plot.intervals(
     "S and XL choose the same character",
     "share of held-out places (higher is better)",
 );
+
 # %% [markdown]
 # ### Do mixtures lie on the line?
 #
@@ -798,6 +806,7 @@ sns.stripplot(off, x="nats", y="pair", hue="pair", size=7, ax=axes)
 axes.axvline(0, color="#555555", linestyle=":")
 axes.set(title="What a mixture loses; a dot a seed")
 axes.set(xlabel="nats a character", ylabel="");
+
 # %% [markdown]
 # ## One index, two encoders
 #
@@ -896,6 +905,7 @@ axes.axvline(guess, color="#555555", linestyle=":")
 axes.set(title="Nearest neighbour of the same digit; dotted: chance")
 axes.legend(bbox_to_anchor=(1, 1))
 axes.set(xlabel="1-NN accuracy; a dot a seed", ylabel="query to index");
+
 # %% [markdown]
 # Here the separate pair serves nearly as well as the nested one, against the
 # paper, whose separate encoders find next to nothing. The likely reason is the
@@ -976,7 +986,6 @@ for name, size in matformer.PRESETS.items():
 #
 # ## What we learned
 
-
 # %% tags=["hide-input"]
 per_character = elastic.block_macs(config, "XL") + config.dim * 96
 picture = sample_macs(enat.PRESETS["world-32"])
@@ -1004,6 +1013,7 @@ lessons = (
 )
 page.say("{lines}", lines="\n".join(lessons))
 
+
 # %% [markdown]
 # ## Limits
 #
@@ -1023,7 +1033,6 @@ page.say("{lines}", lines="\n".join(lessons))
 # (outputs first): the four tensors of the layer with the first $m$ neurons.
 # ```
 
-
 # %%
 def cut(w1, b1, w2, b2, m): ...
 
@@ -1035,7 +1044,6 @@ check.cut(cut)
 # ```{solution-start} ex-matformer-slice
 # :class: dropdown
 # ```
-
 
 # %% jupyter={"source_hidden": true} tags=["solution", "nbval-check-output"]
 def cut(w1, b1, w2, b2, m):
@@ -1058,7 +1066,6 @@ check.cut(cut)
 # of a *sampling* step.
 # ```
 
-
 # %%
 def joint_cost(ratios): ...
 
@@ -1072,7 +1079,6 @@ check.joint_cost(joint_cost)
 # $\sum_i(4+2r_i)$ over $4+2r_g$: 31/12, about 2.58, for the paper's ratios. A
 # sampling step costs a quarter of that on average, 0.65 of a step of XL.
 # ```
-
 
 # %% jupyter={"source_hidden": true} tags=["solution", "nbval-check-output"]
 def joint_cost(ratios):
@@ -1094,7 +1100,6 @@ check.joint_cost(joint_cost)
 # $p$.
 # ```
 
-
 # %%
 def outcome(p, q): ...
 
@@ -1108,7 +1113,6 @@ check.outcome(outcome)
 # A token comes out with probability $\min(p,q)$ as an accepted draft, and
 # with $(1-\alpha)\,r=\max(p-q,0)$ as a replacement. The sum is $p$.
 # ```
-
 
 # %% jupyter={"source_hidden": true} tags=["solution", "nbval-check-output"]
 def outcome(p, q):
@@ -1132,7 +1136,6 @@ check.outcome(outcome)
 # pass?
 # ```
 
-
 # %%
 def tokens_per_pass(alpha, k): ...
 
@@ -1148,7 +1151,6 @@ check.tokens_per_pass(tokens_per_pass)
 # at a fifth of a pass divide by $1+k/5$ and look for the maximum: for
 # $\alpha=0.9$ it lies at $k=7$, and is flat around it.
 # ```
-
 
 # %% jupyter={"source_hidden": true} tags=["solution", "nbval-check-output"]
 def tokens_per_pass(alpha, k):

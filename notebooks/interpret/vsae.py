@@ -4,8 +4,6 @@
 #     text_representation:
 #       extension: .py
 #       format_name: percent
-#       format_version: '1.3'
-#       jupytext_version: 1.19.6
 #   kernelspec:
 #     display_name: Python 3
 #     language: python
@@ -436,6 +434,7 @@ core = {
 }
 pd.DataFrame(core).T.round(3)
 
+
 # %% [markdown]
 # `ce_score` is the share of the language model's loss that survives when
 # $\hat x$ replaces $x$; `nearest` the mean cosine of a living feature with its
@@ -527,6 +526,7 @@ summarize(
 plot.intervals(
     runs, "alive", "Living features, one change at a time", "share alive"
 );
+
 
 # %% [markdown]
 # Three pairs are worth a look. *TopK + L2* keeps the TopK autoencoder's start,
@@ -693,6 +693,7 @@ for n in picked:
     tips.append(f"{n.feature}: {title} | {around}[[{show(words[at])}]]")
 HTML(hover_map(points, tips, [HUES[k] for k in kinds], "vSAE features"))
 
+
 # %% [markdown]
 # Sizes of clusters and distances between them mean nothing in such a map. The
 # TopK features are spread evenly: each has a direction of its own. Those of
@@ -764,6 +765,7 @@ study.gates("language")
 
 # %% tags=["hide-input"]
 page.claims()
+
 
 # %% [markdown]
 # A record of an earlier edition called C4 contradicted. It had ablated 50 of

@@ -287,6 +287,7 @@ axes[2].axhline(K, color="#555555", linestyle=":")
 axes[2].set(title="Codes in use", xlabel="level", xticks=names)
 axes[2].set(ylabel="perplexity (codes)");
 
+
 # %% [markdown]
 # Middle: the first level carries most, each further one less. Right: the
 # dotted line is $K$; a bar near it means that the level uses its codes
@@ -328,6 +329,7 @@ for keep, name in ((1, "1 level"), (2, "2 levels"), (Q, f"{Q} levels")):
     back = decoded_from(tokenizer, codes_test, keep)
     rows[f"error, {name}"] = test[:, :LONG] - back
 spectra(rows, "Motion, and what the codes get wrong")
+
 
 # %% [markdown]
 # Walking, waving and squatting live around 1 Hz, and there the error is a
@@ -853,6 +855,7 @@ for module in (motion_rvq, mogo):
             count = count_parameters(module.build(preset), trainable=True)
         same = count == preset.published_params
         print(f"{name:>12}: {count:>11,} as published: {same}")
+
 
 # %% [markdown]
 # With HumanML3D's public layout under `$GENTOK_DATA/humanml3d/` and CLIP's
