@@ -319,8 +319,8 @@ MUTATIONS = [
     Mutation(
         "the axial decoder's positions name the pixel read, not the one to predict",
         "tokens/axial/decoder.py",
-        "r = shift(h, ROW) + u + where",
-        "r = shift(h + where, ROW) + u",
+        "r = shift(h, ROW) + u + where\n        for",
+        "r = shift(h + where, ROW) + u\n        for",
         "tests/tokens/test_axial.py::test_condition_enters_twice",
     ),
     Mutation(

@@ -42,7 +42,7 @@ from gentok.training.loop import Schedule, fit, load_model
 from gentok.training.plan import Stage, preset_of
 from gentok.training.profiles import Profile
 from gentok.training.stages import stage
-from gentok.training.weights import Weights
+from gentok.training.weights import Learned, Weights
 
 Batches = Callable[[int], dict[str, Tensor]]
 SHAPENET = 41_952  # clouds that the paper pretrains on
@@ -357,25 +357,13 @@ def measure(system: PointSystem, n: int) -> dict[str, float]:
     return found | {"part_iou": float(iou.mean())}
 
 
-@dataclass(frozen=True)
-class _Kept:
-    """Clouds as the header of a file of weights describes them."""
-
-    images: Tensor  # (N, 2 P, 3): what is hashed
-    labels: Tensor
-    source: str
-
-    def __len__(self) -> int:
-        return len(self.images)
-
-
-def _data(profile: Profile, seed: int) -> dict[str, _Kept]:
+def _data(profile: Profile, seed: int) -> dict[str, Learned]:
     task = plan("world-512", profile)
     points, few = unlabelled(task, seed)["points"], labelled(task, seed)
     nobody = torch.zeros(len(points), dtype=torch.int64)
     return {
-        "training": _Kept(points, nobody, "procedural solids and objects, without labels"),
-        "labelled": _Kept(few.points, few.labels, "procedural solids with labels"),
+        "training": Learned("procedural solids and objects, without labels", (points, nobody)),
+        "labelled": Learned("procedural solids with labels", (few.points, few.labels)),
     }
 
 
