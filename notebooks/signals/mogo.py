@@ -92,9 +92,9 @@ people = system.sample(5, prompts, LENGTH)  # joints, (5, T, 18, 3), metres
 # %% tags=["hide-input"]
 words = ["walk", "turn left", "wave, right hand", "squat", "jump"]
 show_skeletons(
-    people[:, ::2],
+    people[:, ::3],
     PARENTS,
-    fps=FPS / 2,
+    fps=FPS / 3,
     title="Five prompts, streamed for three times the training length",
     alt="Five moving stick figures: one walks, one walks a circle to its "
     "left, one waves with the right hand, one squats, one jumps",
