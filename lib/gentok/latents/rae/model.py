@@ -13,7 +13,8 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 
-from gentok.base.foundation import FrozenNetwork, foundation_network
+from gentok.base.foundation import FrozenNetwork
+from gentok.base.perception import perceived, perceptual_network
 from gentok.latents.rae.decoder import ViTDecoder
 from gentok.latents.rae.discriminator import FeatureDiscriminator, diff_augment, quantise
 from gentok.latents.rae.encoder import (
@@ -22,7 +23,6 @@ from gentok.latents.rae.encoder import (
     frozen_encoder,
     pixel_statistics,
 )
-from gentok.measure.features import perceptual_distance
 from gentok.nn.latents import LatentSpace
 from gentok.nn.player import Player, frozen
 from gentok.process.adversarial import adaptive_weight, discriminator_hinge, generator_hinge
@@ -52,8 +52,8 @@ class RAEConfig:
         noise: tau, the scale of the noise on training tokens; 0 for none.
         noise_law: ``"half-normal"``: sigma = |N(0, tau^2)| for each sample, as the paper says;
             ``"uniform"``: sigma = tau U(0, 1), as the released code does.
-        perceptual_weight, perceptual_network: the perceptual term. LPIPS in the paper; this book's
-            own classifiers stand in (see `gentok.base.foundation`).
+        perceptual_weight, perceptual_network: of the perceptual term; ``"vgg-lpips"`` as published,
+            or a small substitute (see `gentok.base.perception`).
         gan_weight: 0 builds no discriminator; ``discriminator_start`` and ``gan_start`` are the
             steps from which it learns and from which the decoder hears it. Published: epochs 6 and
             8 of 16, at 2,502 steps each.
@@ -72,7 +72,7 @@ class RAEConfig:
     noise: float = 0.8
     noise_law: str = "half-normal"
     perceptual_weight: float = 1.0
-    perceptual_network: str = "world"
+    perceptual_network: str = "vgg-lpips"
     gan_weight: float = 0.75
     discriminator_start: int = 15_012
     gan_start: int = 20_016
@@ -122,7 +122,7 @@ class RAE(nn.Module):
         self.register_buffer("std", torch.tensor(std)[:, None, None], persistent=False)
         self._encoder = frozen_encoder(config.encoder)
         self._eyes = frozen_encoder(config.discriminator)
-        self._perceptual_network = foundation_network(config.perceptual_network)
+        self._perceptual_network = perceptual_network(config.perceptual_network)
 
     # --- tokenizer --------------------------------------------------------------------------------
 
@@ -193,7 +193,7 @@ class RAE(nn.Module):
         fidelity = parts["l1"]
         if config.perceptual_weight > 0:
             network = self._perceptual_network.on(x.device)
-            parts["perceptual"] = perceptual_distance(network, x, x_hat).mean()
+            parts["perceptual"] = perceived(network, x, x_hat).mean()
             fidelity = fidelity + config.perceptual_weight * parts["perceptual"]
         total = fidelity
         if self.discriminator is not None and step >= config.gan_start:
@@ -262,6 +262,8 @@ _L = {"dim": 1024, "depth": 24, "num_heads": 16, "hidden": 4096}
 _XL = RAEConfig(published_params=415_056_640)
 # The encoder of `small_mae`, at the place where the recipe and the chapter put its checkpoint.
 _SMALL = EncoderConfig("small-mae", "vit_mae", 32, 4, dim=64, depth=4, num_heads=4)
+# The substitute's values are about ten times LPIPS's.
+_SUBSTITUTE = {"perceptual_weight": 0.1, "perceptual_network": "world"}
 PRESETS: dict[str, RAEConfig] = {
     "tiny": RAEConfig(
         encoder=_SMALL,
@@ -271,7 +273,7 @@ PRESETS: dict[str, RAEConfig] = {
         depth=3,
         num_heads=4,
         hidden=256,
-        perceptual_weight=0.1,  # the substitute's values are about ten times LPIPS's
+        **_SUBSTITUTE,
         discriminator_start=150,
         gan_start=200,
         discriminator=replace(_SMALL, interpolation="bilinear"),
@@ -286,7 +288,21 @@ PRESETS: dict[str, RAEConfig] = {
         depth=4,
         num_heads=4,
         hidden=512,
-        perceptual_weight=0.1,
+        **_SUBSTITUTE,
+        discriminator=replace(_SMALL, interpolation="bilinear"),
+        discriminator_taps=(0, 1, 2, 3),
+    ),
+    # The chapter's study: a minute of one core, without the adversary.
+    "study-32": RAEConfig(
+        encoder=_SMALL,
+        patch_size=4,
+        grid=8,
+        dim=64,
+        depth=3,
+        num_heads=4,
+        hidden=256,
+        **_SUBSTITUTE,
+        gan_weight=0.0,
         discriminator=replace(_SMALL, interpolation="bilinear"),
         discriminator_taps=(0, 1, 2, 3),
     ),
