@@ -92,7 +92,7 @@ def _with_small_encoder(
     config = task.size
     draw, _ = _source(task, task.encoder.batch_size, seed)
     torch.manual_seed(seed)
-    model = small_mae.build(_mae_sizes(config)).to(profile.device)
+    model = small_mae.build(mae_size(config)).to(profile.device)
     fit(
         model,
         draw,
@@ -109,7 +109,8 @@ def _with_small_encoder(
     )
 
 
-def _mae_sizes(config: RAEConfig) -> SmallMAEConfig:
+def mae_size(config: RAEConfig) -> SmallMAEConfig:
+    """The small MAE whose encoder a tokenizer's configuration names."""
     encoder = config.encoder
     return SmallMAEConfig(
         image_size=encoder.image_size,
