@@ -53,15 +53,20 @@ def test_images_are_cut_and_nothing_is_lost_between_parts():
     assert torch.equal(yardsticks.decode_all(Plain(), 10 * x), x.clamp(-1, 1))
 
 
-def test_the_probe_reads_means_and_spreads_and_nothing_where_nothing_is():
+def test_the_probe_reads_what_is_there_and_nothing_where_nothing_is():
     torch.manual_seed(0)
     labels = torch.arange(400) % 2
     z = torch.randn(400, 6, 4, 4)
-    empty = yardsticks.probe(z[:200], labels[:200], z[200:], labels[200:])
+    ask = yardsticks.probe
+    x = yardsticks.pooled(z)
+    assert x.shape == (400, 12)
+    empty = ask(x[:200], labels[:200], x[200:], labels[200:])
     assert empty == pytest.approx(0.5, abs=0.12)
     louder = z * (1 + labels.view(-1, 1, 1, 1))  # the classes differ in their spread alone
-    assert yardsticks.probe(louder[:200], labels[:200], louder[200:], labels[200:]) > 0.97
-    assert yardsticks.pooled(z).shape == (400, 12)
+    x = yardsticks.pooled(louder)
+    assert ask(x[:200], labels[:200], x[200:], labels[200:]) > 0.97
+    # Scale and offset of a feature do not matter.
+    assert ask(9 * x[:200] - 3, labels[:200], 9 * x[200:] - 3, labels[200:]) > 0.97
 
 
 def test_velocity_error_of_constant_answers(size):

@@ -265,7 +265,7 @@ PRESETS: dict[str, RAEDiTConfig] = {
     ),
     # The chapter's study: a minute of one core, on five classes.
     "study-32": replace(
-        _TINY, backbone=replace(_TINY.backbone, dim=48, depth=3, num_classes=5), shift_base=512
+        _TINY, backbone=replace(_TINY.backbone, dim=32, depth=3, num_classes=5), shift_base=512
     ),
     **{
         f"dit-dh-{size}": RAEDiTConfig(

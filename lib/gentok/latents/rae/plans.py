@@ -36,7 +36,7 @@ class Plan:
         encoder: how the small MAE is trained; None reads a published encoder.
         decoder, generator, guide: how each is trained.
         observed: batches that the latents' statistics are taken from.
-        drawn: what the generators learn to draw, as ``data``; the same if None.
+        drawn: what decoder and generators learn to paint and draw, as ``data``; the same if None.
     """
 
     data: str
@@ -137,9 +137,9 @@ def _world(size: RAEConfig, profile: Profile) -> Plan:
 
 
 def _study(size: RAEConfig, profile: Profile) -> Plan:
-    """What the chapter trains live and compares: the tokenizer on all shapes, generators on five.
+    """What the chapter trains live and compares, in minutes.
 
-    Three minutes of one core for all stages.
+    The encoder sees all shapes anywhere, decoder and generators five of them in the middle.
     """
     encoder = Stage(
         steps=profile.pick(smoke=4, cpu=1500, gpu=20_000),
@@ -151,7 +151,7 @@ def _study(size: RAEConfig, profile: Profile) -> Plan:
         schedule="cosine",
     )
     decoder = Stage(
-        steps=profile.pick(smoke=4, cpu=800, gpu=20_000),
+        steps=profile.pick(smoke=4, cpu=600, gpu=20_000),
         batch_size=profile.pick(smoke=4, cpu=16, gpu=64),
         lr=3e-3,
         betas=(0.9, 0.95),
@@ -160,7 +160,7 @@ def _study(size: RAEConfig, profile: Profile) -> Plan:
         ema=0.99,
     )
     generator = Stage(
-        steps=profile.pick(smoke=4, cpu=800, gpu=20_000),
+        steps=profile.pick(smoke=4, cpu=500, gpu=20_000),
         batch_size=profile.pick(smoke=4, cpu=16, gpu=128),
         lr=3e-3,
         betas=(0.9, 0.95),
@@ -174,7 +174,7 @@ def _study(size: RAEConfig, profile: Profile) -> Plan:
         pictures=profile.pick(smoke=32, cpu=8192),
         size=size,
         generator_size=network,
-        guide_size=replace(network, backbone=replace(network.backbone, dim=24, depth=1)),
+        guide_size=replace(network, backbone=replace(network.backbone, dim=16, depth=1)),
         encoder=encoder,
         decoder=decoder,
         generator=generator,

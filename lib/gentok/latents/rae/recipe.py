@@ -64,7 +64,7 @@ def train(preset: str, profile: Profile, *, out: str | Path | None, resume: bool
     config = task.size
     if task.encoder is not None:
         config = _with_small_encoder(task, profile, out, resume, seed)
-    draw, _ = _source(task, task.decoder.batch_size, seed)
+    draw, _ = _source(task, task.decoder.batch_size, seed, drawn=True)
     torch.manual_seed(seed)
     model = build(config).to(profile.device)
     tokenizer = fit(
@@ -191,12 +191,12 @@ def _beside(out: str | Path | None, name: str) -> Path | None:
 
 
 def pictures(task: Plan, seed: int, drawn: bool = False) -> ImageSet:
-    """The pictures that a plan's tokenizer, or its generators (``drawn``), learn from.
+    """The pictures that a plan's encoder, or its decoder and generators (``drawn``), learn from.
 
     Args:
         task: a plan whose data are no folder.
         seed: which pictures.
-        drawn: what the generators draw.
+        drawn: those of decoder and generators.
 
     Raises:
         ValueError: if the plan reads a folder.

@@ -15,7 +15,7 @@ from gentok.measure.sliced import sliced_wasserstein
 from gentok.process.flow import interpolate, shift_times, velocity
 
 ROWS = 256  # items that pass a network at a time
-PULL = 10.0  # of the probe's ridge
+PULL = 0.25  # of the probe's ridge, for each feature
 
 
 @torch.no_grad()
@@ -35,17 +35,16 @@ def pooled(z: Tensor) -> Tensor:
     return torch.cat([z.mean((2, 3)), z.std((2, 3))], dim=1)
 
 
-def probe(z: Tensor, labels: Tensor, z_test: Tensor, test_labels: Tensor) -> float:
-    """Share of test latents that a linear read-out of the pooled tokens names right.
+def probe(x: Tensor, labels: Tensor, x_test: Tensor, test_labels: Tensor) -> float:
+    """Share of test items that a linear read-out (ridge regression onto the classes) names right.
 
     Args:
-        z, labels: what the read-out is fitted to, (n, C, g, g) and (n,).
-        z_test, test_labels: what it is asked.
+        x, labels: features (n, D) that it is fitted to, and their classes (n,).
+        x_test, test_labels: what it is asked.
     """
-    fitted, asked = pooled(z), pooled(z_test)
-    mean, spread = fitted.mean(0), fitted.std(0) + 1e-6
-    reader = RidgeClassifier(alpha=PULL).fit((fitted - mean) / spread, labels)
-    return float(reader.score((asked - mean) / spread, test_labels))
+    mean, spread = x.mean(0), x.std(0) + 1e-6
+    reader = RidgeClassifier(alpha=PULL * x.shape[1]).fit((x - mean) / spread, labels)
+    return float(reader.score((x_test - mean) / spread, test_labels))
 
 
 @torch.no_grad()
