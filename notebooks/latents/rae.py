@@ -4,6 +4,8 @@
 #     text_representation:
 #       extension: .py
 #       format_name: percent
+#       format_version: '1.3'
+#       jupytext_version: 1.19.6
 #   kernelspec:
 #     display_name: Python 3
 #     language: python
@@ -94,7 +96,7 @@ drawn = system.sample(len(label), label).clamp(-1, 1)
 
 # %% mystnb={"image": {"alt": "Four rows of ten generated pictures, one class a column: discs, squares, triangles, rings, bars, crosses, stars, hexagons, hearts and moons in bright colours on shaded floors"}} tags=["hide-input", "slide"]
 heads = [SHAPES[int(k)] for k in label]
-plot.image_grid(drawn, "Samples through RAE", columns=10, captions=heads)
+plot.image_grid(drawn, "Samples through RAE", columns=10, captions=heads);
 # %% tags=["hide-input"]
 metrics = weights_of("rae")["metrics"]
 page.glue("rae_accuracy", metrics["judge_accuracy"], ".0%")
@@ -214,7 +216,7 @@ grey, painted = paint(mae, show)
 plot.compare_rows(
     {"original": show, "what it sees": grey, "what it paints": painted},
     "A small masked autoencoder on new pictures",
-)
+);
 # %% [markdown]
 # (Its loss asks for each patch without its own mean and contrast; for the
 # picture both are given back from the truth. Judge the structure inside a
@@ -282,7 +284,9 @@ def read_out(seed, kind):
 
 
 KINDS = {"small MAE": "mae", "random weights": "random", "KL-VAE": "vae"}
-encoders = study.ablate("encoders", read_out, {name: {"kind": k} for name, k in KINDS.items()})
+encoders = study.ablate(
+    "encoders", read_out, {name: {"kind": k} for name, k in KINDS.items()}
+)
 
 # %% mystnb={"image": {"alt": "Share of pictures that a linear read-out names right, from all tokens on the left and from pooled tokens on the right, for the small masked autoencoder, the same network with random weights, and a KL-VAE, as means with intervals and single seeds as rings"}} tags=["hide-input", "slide"]
 figure, axes = plt.subplots(1, 2, figsize=(9.6, 2.8), sharey=True)
@@ -292,7 +296,7 @@ for ax, (metric, title) in zip(
     unit = "share of new pictures named right"
     plot.intervals(encoders, metric, title, unit, ax)
     ax.set_xlabel(unit)
-figure.suptitle("Which of ten shapes? A linear read-out (chance: 0.1)")
+figure.suptitle("Which of ten shapes? A linear read-out (chance: 0.1)");
 
 
 # %% tags=["hide-input"]
@@ -301,13 +305,16 @@ def mean_of(runs, arm, metric):
     return float(runs[runs["variant"] == arm][metric].astype(float).mean())
 
 
-ours, blank = (mean_of(encoders, arm, "probe") for arm in ("small MAE", "random weights"))
+ours, blank = (
+    mean_of(encoders, arm, "probe") for arm in ("small MAE", "random weights")
+)
 page.say(
-    "From all tokens the read-out of the small MAE names **{ours:.0%}** of new "
-    "pictures right, that of the *untrained* network {blank:.0%}, and that of "
-    "the VAE {vae:.0%}. What pretraining adds is the difference to the second "
-    "number, {gain:+.0f} points, and not the difference to chance. From pooled "
-    "tokens they name {pooled:.0%}, {blank_pooled:.0%} and {vae_pooled:.0%}.",
+    "From all tokens the read-out of the small MAE names **{ours:.0%}** of "
+    "new pictures right, that of the *untrained* network {blank:.0%}, and "
+    "that of the VAE {vae:.0%}. What pretraining adds is the difference to "
+    "the second number, {gain:+.0f} points, and not the difference to chance. "
+    "From pooled tokens they name {pooled:.0%}, {blank_pooled:.0%} and "
+    "{vae_pooled:.0%}.",
     ours=ours,
     blank=blank,
     vae=mean_of(encoders, "KL-VAE", "probe"),
@@ -325,19 +332,25 @@ page.say(
 #
 # Tokens of the longest trained encoder of this chapter, the one of the
 # opening, on a plane: each picture's tokens are pooled and laid out by t-SNE,
-# with no label used. Beside them the same network, untrained.
+# with no label used. Beside them the same network, untrained. Do the shapes
+# part? Whatever the maps suggest, the pooled read-out says how much there is to
+# find.
 
 # %% mystnb={"image": {"alt": "Two t-SNE maps of pooled tokens of pictures, marked by shape: the trained encoder on the left, the same network with random weights on the right"}} tags=["hide-input"]
 shown = plain_shapes(level.pick(smoke=40, cpu=400), seed=3)
 torch.manual_seed(seed)
-untrained = rae.build(task.size).see_through(outline_encoder(task.size.encoder).eval())
+untrained = rae.build(task.size).see_through(
+    outline_encoder(task.size.encoder).eval()
+)
 figure, axes = plt.subplots(1, 2, figsize=(9.4, 4.2))
 pairs = (("trained", system.tokenizer), ("random weights", untrained))
 for ax, (name, tokenizer) in zip(axes, pairs, strict=True):
     flat = pooled(encode_all(tokenizer, shown.floats()))
     points = tsne(flat, perplexity=min(30.0, len(flat) / 4))
-    plot.scatter(points, shown.labels, SHAPES, title=f"Pooled tokens, {name}", ax=ax)
-axes[0].get_legend().remove()
+    plot.scatter(
+        points, shown.labels, SHAPES, title=f"Pooled tokens, {name}", ax=ax
+    )
+axes[0].get_legend().remove();
 # %% [markdown]
 # ## A decoder that expects noise
 #
@@ -377,7 +390,9 @@ def train_decoder(seed, encoder, tau=None, progress=False):
     stage = task.decoder
     data = batches(simple, stage.batch_size, seed, flip=True)
     arguments = stage.fit_arguments()
-    done = fit(rae.build(size), data, **arguments, seed=seed, progress=progress)
+    done = fit(
+        rae.build(size), data, **arguments, seed=seed, progress=progress
+    )
     return done.ema, done.history
 
 
@@ -389,7 +404,7 @@ plot.loss_curves(
     "The decoder learns to paint",
     parts=["l1", "perceptual"],
     ylabel="L1 of images in [0, 1]; perceptual: no unit",
-)
+);
 # %% mystnb={"image": {"alt": "Four rows of ten pictures: originals, and reconstructions from tokens with noise of strength 0, 0.5 and 1.0; shapes stay while noise rises, edges roughen"}} tags=["hide-input"]
 rows = {"original": seen[:10]}
 for strength in (0.0, 0.5, 1.0):
@@ -397,7 +412,7 @@ for strength in (0.0, 0.5, 1.0):
     z = encode_all(tokenizer, seen[:10])
     noisy_z = z + strength * torch.randn_like(z)
     rows[f"noise {strength}"] = decode_all(tokenizer, noisy_z)
-plot.compare_rows(rows, "Decoding tokens that are not exact")
+plot.compare_rows(rows, "Decoding tokens that are not exact");
 # %% [markdown]
 # Read downwards: noise as strong as the signal, and the shapes are still
 # there. Thousands of numbers say the same thing in many ways, so noise on
@@ -415,7 +430,9 @@ NOISES = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.75, 1.0)
 def decoder_of(seed, tau):
     """The decoder of a seed and its history, on the seed's encoder."""
     config = once("mae", seed, lambda: train_encoder(seed)[1])
-    return once(f"decoder {tau}", seed, lambda: train_decoder(seed, config, tau))
+    return once(
+        f"decoder {tau}", seed, lambda: train_decoder(seed, config, tau)
+    )
 
 
 # %%
@@ -446,18 +463,22 @@ def last_loss(history):
 
 # %%
 TAUS = {"tau 0": 0.0, "tau 0.8 (paper)": 0.8, "KL-VAE": None}
-decoders = study.ablate("decoders", run_decoder, {name: {"tau": tau} for name, tau in TAUS.items()})
+decoders = study.ablate(
+    "decoders", run_decoder, {name: {"tau": tau} for name, tau in TAUS.items()}
+)
 
 # %% mystnb={"image": {"alt": "Error of decoded pictures against the noise on their latents, mean over seeds with the range: the decoder without training noise starts lower and rises steeply, the noise-trained one is flat, the VAE rises"}} tags=["hide-input", "slide"]
 figure, axes = plt.subplots(figsize=(6.6, 3.8))
-for dash, (name, group) in zip(plot.DASHES, decoders.groupby("variant", sort=False), strict=False):
+for dash, (name, group) in zip(
+    plot.DASHES, decoders.groupby("variant", sort=False), strict=False
+):
     curves = torch.tensor(group["errors"].tolist())  # (seeds, noises)
     axes.plot(NOISES, curves.mean(0), linestyle=dash, label=name)
     axes.fill_between(NOISES, curves.amin(0), curves.amax(0), alpha=0.2)
 axes.set(title="Error against noise on the latent")
 axes.set(xlabel="noise (standard deviations of the latent)")
 axes.set(ylabel="mean |error| (images in [-1, 1])")
-axes.legend()
+axes.legend();
 # %% tags=["hide-input"]
 summarize(decoders, ["clean", "noisy", "psnr"])
 
@@ -544,7 +565,7 @@ axes = plot.intervals(
 for row, arm in enumerate(WIDTHS.values()):
     floor = max(0, CHANNELS - arm["dim"]) / CHANNELS
     axes.plot([floor] * 2, [row - 0.35, row + 0.35], color="#555555", lw=2)
-axes.set_xlim(left=0)
+axes.set_xlim(left=0);
 # %% [markdown]
 # The grey marks are the bounds. The narrow models are not badly trained: the
 # target has directions that they cannot write down, and twice the depth does
@@ -590,7 +611,7 @@ for alpha, dash in zip((1.0, 2.83, 6.93), plot.DASHES, strict=False):
 axes.set(title="Where training spends its time")
 axes.set(xlabel="time t (0 = noise, 1 = data)")
 axes.set(ylabel="density (per unit of time)")
-axes.legend()
+axes.legend();
 # %% [markdown]
 # The sampler's grid is bent in the same way. Before diffusion each number is
 # standardised by the mean and variance of **its channel at its position**.
@@ -656,7 +677,9 @@ def train_generator(seed, size, z, stage=task.generator, progress=False):
 
 
 z_simple = encode_all(tokenizer, simple.floats())
-live, generator_history = train_generator(seed, task.generator_size, z_simple, progress=True)
+live, generator_history = train_generator(
+    seed, task.generator_size, z_simple, progress=True
+)
 
 # %% mystnb={"image": {"alt": "The velocity loss of the small DiT with a wide head falls from about two and then fluctuates from batch to batch"}} tags=["hide-input"]
 plot.loss_curves(
@@ -664,7 +687,7 @@ plot.loss_curves(
     "DiT$^{DH}$ on the tokens of the small encoder",
     parts=["velocity"],
     ylabel="velocity loss per number",
-)
+);
 # %% [markdown]
 # The curve starts at 2: a velocity of 0 misses unit-variance data and
 # unit-variance noise.
@@ -678,7 +701,7 @@ plot.image_grid(
     "After a minute: how learning begins",
     columns=10,
     captions=[simple.class_names[int(k)] for k in five],
-)
+);
 
 # %% [markdown]
 # ### Does each part help?
@@ -745,7 +768,7 @@ for ax, (metric, title, unit) in zip(
 ):
     plot.intervals(generators, metric, title, unit, ax)
     ax.set_xlabel(unit)
-figure.supxlabel("mean and 95 % interval; rings: single seeds", fontsize=10)
+figure.supxlabel("mean and 95 % interval; rings: single seeds", fontsize=10);
 # %% [markdown]
 # Compare within the rules of the list above: the velocity loss without the
 # shift is an average over other times, and a VAE's latent is another space.
@@ -768,7 +791,7 @@ for name, scale in scales.items():
     torch.manual_seed(seed + 1)
     options = {"guidance_scale": scale, "num_steps": 24}
     rows[name] = system.sample(10, ten, **options).clamp(-1, 1)
-plot.compare_rows(rows, "The same noise, more and more guidance")
+plot.compare_rows(rows, "The same noise, more and more guidance");
 # %% [markdown]
 # With $w=0$ the formula is the guide itself.
 #
@@ -791,7 +814,7 @@ with torch.no_grad():
             end = generator.denormalize(x + (1 - grid[i]) * v)
             rows[f"t = {float(grid[i]):.2f}"] = decode_all(system, end)
         x = x + (grid[i + 1] - grid[i]) * v
-plot.compare_rows(rows, "What the model expects to arrive at")
+plot.compare_rows(rows, "What the model expects to arrive at");
 # %% [markdown]
 # What is drawn, and where, is settled at small $t$. That is where the bent
 # grid puts most of its points, and where an unbent one has few.
@@ -803,11 +826,13 @@ real = plain_shapes(len(drawn), seed=2).floats()
 plot.spectra(
     {
         "pictures": real,
-        "decoded from their tokens": decode_all(system, encode_all(system, real)),
+        "decoded from their tokens": decode_all(
+            system, encode_all(system, real)
+        ),
         "samples": drawn,
     },
     "Power by frequency",
-)
+);
 # %% [markdown]
 # What the decoder loses no generator of its tokens can bring back; what lies
 # below *that* is the generator's own fault. A peak or a shelf at a quarter of
@@ -821,7 +846,9 @@ plot.spectra(
 # claimed before the ground is firm.
 
 # %% tags=["hide-input"]
-pd.concat([study.gates(name) for name in ("encoders", "decoders", "generators")])
+pd.concat(
+    [study.gates(name) for name in ("encoders", "decoders", "generators")]
+)
 
 # %% tags=["hide-input", "slide"]
 page.claims()
@@ -930,7 +957,7 @@ page.say("{lines}", lines="\n".join(lessons))
 # %% [markdown]
 # ## Limits
 #
-# One procedural world, an encoder of 0.2 million parameters that saw a few
+# One procedural world, an encoder of 0.2 million parameters that saw eight
 # thousand pictures, a minute of training for each network of the study. The
 # arms are compared after equally many steps, not at their ends. Accuracy is
 # what a small classifier says. FID, DINOv2 and 256 pixels are not tested
