@@ -50,7 +50,9 @@ def test_errors_grow_by_the_noise_of_the_latents_own_scale():
 def test_images_are_cut_and_nothing_is_lost_between_parts():
     x = torch.randn(600, 1, 2, 2)
     assert torch.equal(yardsticks.encode_all(Plain(), x), 10 * x)
-    assert torch.equal(yardsticks.decode_all(Plain(), 10 * x), x.clamp(-1, 1))
+    back = yardsticks.decode_all(Plain(), 10 * x)
+    torch.testing.assert_close(back, x.clamp(-1, 1))
+    assert back.abs().max() == 1
 
 
 def test_the_probe_reads_what_is_there_and_nothing_where_nothing_is():
