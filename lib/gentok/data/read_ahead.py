@@ -94,6 +94,26 @@ class ReadAhead:
         )
 
 
+class Mapped:
+    """A batch source whose batches pass a function, which must treat rows one by one.
+
+    Args:
+        source: what it reads from.
+        function: batch -> batch of as many rows.
+    """
+
+    def __init__(self, source: ReadAhead, function: Callable[[Any], Any]):
+        self.source, self.function = source, function
+
+    def __call__(self, step: int) -> Any:
+        """The whole batch of a step."""
+        return self.function(self.source(step))
+
+    def part(self, step: int, index: int, count: int) -> Any:
+        """As :meth:`ReadAhead.part`."""
+        return self.function(self.source.part(step, index, count))
+
+
 def _deaf(worker: int) -> None:
     """Ctrl-C goes to all processes of a terminal; whoever asks for batches decides when to stop."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from gentok.data import ImageSet, available, batches, cifar10, folder_batches, to_uint8
 from gentok.data.coloured_digits import coloured_digits
 from gentok.data.folder import find, missing
+from gentok.data.read_ahead import Mapped
 from gentok.show.media import save_grid
 from gentok.tokens.axial.model import PRESETS, AxialConfig, build, to_images, to_values
 from gentok.training.loop import fit, load_model
@@ -155,12 +156,18 @@ def _pixels(task: Plan, seed: int) -> Callable[[int], dict[str, Tensor]]:
     """Batches of pixels in [0, K)."""
     side, values, channels = task.size.image_size, task.size.num_values, task.size.channels
     rows = task.model.batch_size
+
+    def pixels(images: Tensor) -> Tensor:
+        return to_values(images, values)[:, :channels]
+
     if task.data == "folder":
         folder = find(FOLDER)
         if folder is None:
             raise missing(f"images of {side} x {side} pixels", f"{FOLDER}/<class>/*.jpg")
         draw, _ = folder_batches(folder, side, rows, seed)
-        return lambda step: {"pixels": to_values(draw(step)["image"], values)[:, :channels]}
+        return Mapped(
+            draw, lambda batch: {"pixels": to_values(batch["image"], values)[:, :channels]}
+        )
     source = _small_set(task, seed)
     return batches({"pixels": to_values(source.images, values)[:, :channels]}, rows, seed)
 
