@@ -7,14 +7,14 @@ import pytest
 import torch
 from PIL import Image
 
-from gentok.backbones.cvt import recipe
+from gentok.backbones.cvt import crops, recipe
 from gentok.backbones.cvt.model import PRESETS, CvT, build
 from gentok.training.checkpoint import load_checkpoint
 from gentok.training.loop import decay_groups
 from gentok.training.profiles import Profile
 
 SMOKE = Profile("smoke", (0,), "cpu")
-SMALL = replace(PRESETS["tiny"], widths=(8, 8, 16), heads=(1, 1, 2), depths=(1, 1, 1))
+SMALL = replace(PRESETS["tiny"], widths=(8, 8, 16), num_heads=(1, 1, 2), depths=(1, 1, 1))
 
 
 def test_train_resume_and_sample(tmp_path, monkeypatch):
@@ -59,7 +59,7 @@ def test_folder_of_images(monkeypatch, tmp_path):
         pixels = np.full((40, 50, 3), 80 * kind, np.uint8)
         Image.fromarray(pixels).save(tmp_path / "images" / f"class{kind}" / "a.png")
     monkeypatch.setenv("HF_HOME", str(tmp_path / "cache"))
-    draw, num_classes = recipe.folder_crops(tmp_path / "images", 16, 8, seed=0)
+    draw, num_classes = crops.folder_crops(tmp_path / "images", 16, 8, seed=0)
     batch = draw(3)
     assert num_classes == 3 and batch["image"].shape == (8, 3, 16, 16)
     shade = (batch["image"].mean((1, 2, 3)) + 1) * 127.5
@@ -83,7 +83,7 @@ def test_crops_are_parts_of_the_image():
     image, rng = Image.fromarray(ramp.copy()), np.random.default_rng(0)
     slopes = []
     for _ in range(60):
-        row = np.asarray(recipe.random_crop(image, 20, rng)).astype(float)[10, :, 0]
+        row = np.asarray(crops.random_crop(image, 20, rng)).astype(float)[10, :, 0]
         assert row.min() >= 0 and row.max() <= 199
         slopes.append(row[-1] - row[0])
     slopes = np.array(slopes)
