@@ -199,7 +199,7 @@ def _fit(
     draw = draws(task, seed)
     if task.mixing:
         draw = erased(mixed(draw, size.num_classes, seed=seed), 0.25, seed)
-    model = start(size, task.size, seed).to(profile.device)
+    model = start(build, size, task.size, seed).to(profile.device)
     arguments = task.classifier.fit_arguments(model)
     return fit(model, draw, **arguments, seed=seed, out=out, resume=resume).model
 

@@ -6,10 +6,13 @@ that question again has to keep all else equal: weights, batches, and the pictur
 Shapes: B batch, H W pixels, K classes.
 """
 
+from collections.abc import Callable
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
-from gentok.backbones.cvt.model import CvT, CvTConfig, build
+from gentok.backbones.cvt.model import CvT
 from gentok.data import scattered_shapes
 from gentok.training.shared import share_weights
 
@@ -17,13 +20,19 @@ HELD_OUT = 99_991  # the seed of pictures that no training draws
 ROWS = 250  # pictures classified at a time
 
 
-def start(size: CvTConfig, shared: CvTConfig, seed: int) -> CvT:
-    """A network before training, with the weights of another of this seed wherever shapes agree."""
+def start(build: Callable[[Any], nn.Module], size: Any, shared: Any, seed: int) -> nn.Module:
+    """A network before training that begins as another of this seed does, where shapes agree.
+
+    Args:
+        build: makes a network of a configuration.
+        size: its configuration; ``shared``: that of the other.
+        seed: of all weights.
+    """
     torch.manual_seed(seed)
-    common = build(shared)
-    model = build(size)
-    share_weights(common, model)
-    return model
+    other = build(shared)
+    network = build(size)
+    share_weights(other, network)
+    return network
 
 
 class Rivals(nn.Module):
