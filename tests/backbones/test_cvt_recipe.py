@@ -96,10 +96,11 @@ def test_sampling_without_a_checkpoint_names_what_is_missing(tmp_path):
         recipe.sample(tmp_path / "absent.safetensors", tmp_path / "a.png", n=1, seed=0)
 
 
-def test_small_presets_take_their_sides_in_turn_and_mix_nothing():
+def test_small_presets_begin_at_one_side_and_mix_nothing():
     task = recipe.plan("world-32", SMOKE)
     draw = recipe.draws(task, seed=2)
-    assert [draw(step)["image"].shape[-1] for step in range(4)] == [32, 48, 32, 48]
+    assert task.alone == 2
+    assert [draw(step)["image"].shape[-1] for step in range(6)] == [32, 32, 32, 48, 32, 48]
     assert draw(1)["label"].dtype == torch.int64 and not task.mixing
     assert not torch.equal(draw(0)["image"], draw(2)["image"])
     assert recipe.plan("cvt-13", SMOKE).mixing and recipe.plan("cvt-13", SMOKE).data == "folder"
