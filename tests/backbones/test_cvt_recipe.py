@@ -121,7 +121,7 @@ def test_every_plan_decays_matrices_alone(preset, monkeypatch):
 
 
 def test_a_rival_is_trained_beside_the_network_and_both_are_loaded(tmp_path, monkeypatch):
-    monkeypatch.setitem(PRESETS, "world-32", replace(SMALL, num_classes=10))
+    monkeypatch.setitem(PRESETS, "world-32", replace(SMALL, num_classes=5))
     out = tmp_path / "cvt.safetensors"
     network = recipe.train("world-32", SMOKE, out=out, resume=False, seed=0)
     pair = recipe.WEIGHTS.assemble(**recipe.WEIGHTS.collect(out))

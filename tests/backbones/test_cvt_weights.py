@@ -53,7 +53,7 @@ def test_rivals_start_alike():
 
 
 def test_a_call_of_the_pair_is_the_network_without_tables():
-    size = replace(PRESETS["study-32"], num_classes=10)
+    size = PRESETS["world-32"]
     pair = Rivals(
         start(build, size, size, seed=0),
         start(build, replace(size, position="every"), size, seed=1),

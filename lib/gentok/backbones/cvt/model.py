@@ -93,8 +93,8 @@ SMALL = CvTConfig(
 
 PRESETS: dict[str, CvTConfig] = {
     "tiny": replace(SMALL, drop_path=(0.0, 0.0, 0.1)),  # 15 photographs that patches are cut from
-    "study-32": replace(SMALL, num_classes=5),  # five kinds of shape
-    "world-32": replace(SMALL, num_classes=10, widths=(24, 48, 96)),  # ten
+    "study-32": replace(SMALL, num_classes=5),  # five kinds of shape, at one side
+    "world-32": replace(SMALL, num_classes=5),  # the same network, trained longer and at two sides
     # published_params: the released code; the paper rounds to 19.98, 31.54 and 276.7 millions.
     "cvt-13": CvTConfig(published_params=19_997_480),
     "cvt-21": CvTConfig(depths=(1, 4, 16), published_params=31_622_696),

