@@ -52,6 +52,7 @@ from gentok.book import chapter
 from gentok.book.chapter import show_code
 from gentok.book.checks import cvt as check
 from gentok.data import SHAPES, batches, scattered_shapes, to_uint8
+from gentok.data.plain_shapes import EASIEST
 from gentok.measure import count_flops, count_parameters, load_classifier
 from gentok.measure.embed import tsne
 from gentok.show import plot
@@ -65,13 +66,18 @@ level, study = page.level, page.study
 # ## What it can do
 #
 # This network has no position table. It was trained on pictures of 32 and of
-# 48 pixels, and names ten kinds of shape. Here it reads pictures of 64 and of
+# 48 pixels, and names five kinds of shape. Here it reads pictures of 64 and of
 # 80 pixels, sizes that it has never seen, without a single change.
 
 # %%
 system = gentok.pretrained("cvt")  # trained weights, part of the book
 held_out = {
-    side: scattered_shapes(level.pick(smoke=20, study=20, cpu=1000), side, recipe.HELD_OUT)
+    side: scattered_shapes(
+        level.pick(smoke=20, study=20, cpu=1000),
+        side,
+        recipe.HELD_OUT,
+        EASIEST,
+    )
     for side in (32, 48, 64, 80)
 }
 
@@ -87,25 +93,29 @@ def accuracy(network, images, labels):
 
 
 # %% mystnb={"image": {"alt": "Four rows of ten pictures of coloured shapes on shaded floors, at 32, 48, 64 and 80 pixels, each with the name that the network gives it"}} tags=["hide-input", "slide"]
-def one_of_each(images):
-    """Positions of the first picture of each class, (K,)."""
+def two_of_each(images):
+    """The first two pictures of each class, class by class."""
     kinds = range(len(images.class_names))
-    return [int((images.labels == k).int().argmax()) for k in kinds]
+    places = [(images.labels == k).nonzero()[:2, 0] for k in kinds]
+    return images.subset(torch.cat(places))
 
 
 figure, axes = plt.subplots(4, 1, figsize=(8.2, 5.6))
 for ax, (side, images) in zip(axes, held_out.items(), strict=True):
-    few = images.subset(torch.tensor(one_of_each(images)))
+    few = two_of_each(images)
     guess = read(system, few.floats()).argmax(1)
     pairs = list(zip(guess.tolist(), few.labels.tolist(), strict=True))
-    words = [SHAPES[g] if g == k else f"✗ {SHAPES[g]}" for g, k in pairs]
+    words = [EASIEST[g] if g == k else f"✗ {EASIEST[g]}" for g, k in pairs]
     new = "" if side in (32, 48) else ", a size never seen in training"
     title = f"{side}×{side} pixels{new}"
     plot.image_grid(few.images, title, columns=10, captions=words, ax=ax)
 
 # %% tags=["hide-input"]
 rights = {
-    name: {side: accuracy(net, images.floats(), images.labels) for side, images in held_out.items()}
+    name: {
+        side: accuracy(net, images.floats(), images.labels)
+        for side, images in held_out.items()
+    }
     for name, net in (("no table", system.network), ("tables", system.tables))
 }
 ours, theirs = rights["no table"], rights["tables"]
@@ -114,7 +124,7 @@ page.say(
     "Without a table it names **{a:.1%}** of {n:,} held-out pictures of 32 "
     "pixels right, its twin with tables in every stage {b:.1%}; at 64 pixels "
     "**{c:.1%}** (twin {d:.1%}), at 80 pixels **{e:.1%}** (twin {f:.1%}). "
-    "Chance is 10 %.",
+    "Chance is 20 %.",
     a=ours[32],
     b=theirs[32],
     n=len(held_out[32]),
@@ -328,9 +338,10 @@ print(f"  cvt-13 at 224, keys not squeezed: {wide / 1e9:.2f} GMACs")
 #
 # ## Learning begins
 #
-# The weights above took a quarter of an hour of one core. Here a smaller
-# network learns in about a minute, on five kinds of shape at 32 pixels. Its
-# plan is that of all experiments below, and of `gentok train cvt`: AdamW,
+# The weights above took several minutes of one core and pictures of two sizes.
+# Here the same network learns for less than a minute, at 32 pixels alone. This
+# is the network of all experiments below, and its plan is theirs and that of
+# `gentok train cvt --preset study-32`: AdamW,
 # weight decay on matrices and kernels alone (as in the authors' code, biases,
 # norms, tables and the class token are spared), warm-up, cosine.
 
@@ -433,7 +444,9 @@ def run_arm(seed, size):
 
 
 # %%
-runs = study.ablate("parts", run_arm, {name: {"size": size} for name, size in arms.items()})
+runs = study.ablate(
+    "parts", run_arm, {name: {"size": size} for name, size in arms.items()}
+)
 
 # %% tags=["hide-input"]
 from gentok.book.study import summarize
@@ -473,7 +486,9 @@ sights = (
 )
 for names, title, ax in sights:
     columns = [f"accuracy_{name}" for name in names]
-    long = runs[runs["variant"].isin(shown_arms)].melt(["variant", "seed"], columns)
+    long = runs[runs["variant"].isin(shown_arms)].melt(
+        ["variant", "seed"], columns
+    )
     long["variable"] = long["variable"].str.removeprefix("accuracy_")
     sns.lineplot(
         long,
@@ -500,7 +515,7 @@ axes[1].legend(bbox_to_anchor=(1, 1))
 # ### Where does the class token look?
 
 # %% mystnb={"image": {"alt": "Ten pictures of 64 pixels with a shape each, and below them the attention of the class token in the last block on a grid of 4 by 4 keys"}} tags=["hide-input", "slide"]
-few = held_out[64].subset(torch.tensor(one_of_each(held_out[64])))
+few = two_of_each(held_out[64])
 look = system.network.class_attention(few.floats()).mean(1, keepdim=True)
 look = look / look.amax((2, 3), keepdim=True)  # (10, 1, 4, 4)
 look = F.interpolate(2 * look - 1, size=64, mode="nearest")
@@ -535,10 +550,12 @@ def filtered(images, cut, low):
 
 
 CUTS = (0.0, 0.0625, 0.125, 0.1875, 0.25, 0.375, 0.71)
+judge = load_classifier("world")  # knows ten kinds, and these five among them
+five = [SHAPES.index(kind) for kind in EASIEST]
 readers = {
     "CvT": system.network,
     "CvT, tables": system.tables,
-    "small conv net": load_classifier("world"),
+    "small conv net": lambda images: judge(images)[:, five],
 }
 some, named = held_out[32].floats()[:500], held_out[32].labels[:500]
 figure, axes = plt.subplots(1, 2, figsize=(9.4, 3.4), sharey=True)
@@ -546,7 +563,7 @@ for ax, low in zip(axes, (True, False), strict=True):
     for (name, net), mark in zip(readers.items(), "os^", strict=True):
         scores = [accuracy(net, filtered(some, c, low), named) for c in CUTS]
         ax.plot(CUTS, scores, marker=mark, label=name)
-    ax.axhline(0.1, color="#555555", linestyle=":")
+    ax.axhline(0.2, color="#555555", linestyle=":")
     ax.set_title("low-pass" if low else "high-pass")
     ax.set_xlabel("cut (cycles per pixel)")
 axes[0].set_ylabel("test accuracy")
@@ -606,13 +623,18 @@ figure.suptitle("Which frequencies pass? (cycles per token)")
 # %% mystnb={"image": {"alt": "t-SNE map of class token features of pictures at 32 and 64 pixels, coloured by shape"}} tags=["hide-input"]
 half = level.pick(smoke=20, cpu=300)
 with torch.no_grad():
-    features = torch.cat([system.network.features(held_out[s].floats()[:half]) for s in (32, 64)])
+    features = torch.cat(
+        [
+            system.network.features(held_out[s].floats()[:half])
+            for s in (32, 64)
+        ]
+    )
 kinds = torch.cat([held_out[s].labels[:half] for s in (32, 64)])
 points = tsne(features, perplexity=level.pick(smoke=5, cpu=30))
 plot.scatter(
     points,
     kinds,
-    SHAPES,
+    EASIEST,
     title="Class tokens at 32 and 64 pixels (t-SNE)",
 )
 # %% tags=["hide-input"]
@@ -620,7 +642,7 @@ nearest = torch.cdist(features[half:], features[:half]).argmin(1)
 agree = float((kinds[:half][nearest] == kinds[half:]).float().mean())
 page.say(
     "For **{share:.0%}** of the pictures of 64 pixels the nearest class token "
-    "among those of 32 pixels belongs to the same shape (chance: 10 %).",
+    "among those of 32 pixels belongs to the same shape (chance: 20 %).",
     share=agree,
 )
 
@@ -744,8 +766,8 @@ page.say("{lines}", lines="\n".join(lessons))
 # %% [markdown]
 # ## Limits
 #
-# One procedural world of upright shapes on plain floors, networks of less than
-# half a million parameters, a minute of training each in the comparisons. The
+# One procedural world of upright shapes on plain floors, networks of a seventh
+# of a million parameters, a minute of training each in the comparisons. The
 # arms are compared after equally many steps, not at their ends; the ViTs in
 # particular are far from theirs. A magnified object is another object to these
 # networks. The paper changes the resolution only together with fine-tuning,
@@ -904,7 +926,7 @@ check.low_share(low_share)
 # :label: ex-cvt-change
 # Predict, then run: the trained network on pictures of 40 pixels (last grid
 # 5×5, an odd one), of 112 pixels, and of 32 pixels *magnified* to 48. Which
-# costs most accuracy? Use `scattered_shapes(300, 40, seed=5)`, `magnified` and
+# costs most accuracy? Use `scattered_shapes(300, 40, 5, EASIEST)`, `magnified` and
 # `accuracy(system, images, labels)`.
 # ```
 #
@@ -914,10 +936,16 @@ check.low_share(low_share)
 
 # %% jupyter={"source_hidden": true} tags=["solution"]
 count = level.pick(smoke=10, cpu=300)
-trials = {f"{side} pixels": scattered_shapes(count, side, seed=5) for side in (32, 40, 112)}
+trials = {
+    f"{side} pixels": scattered_shapes(count, side, 5, EASIEST)
+    for side in (32, 40, 112)
+}
 trials["32 magnified to 48"] = magnified(trials["32 pixels"])
 page.rows(
-    {name: accuracy(system, images.floats(), images.labels) for name, images in trials.items()},
+    {
+        name: accuracy(system, images.floats(), images.labels)
+        for name, images in trials.items()
+    },
     "Accuracy of the trained network",
 )
 
