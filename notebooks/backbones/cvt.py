@@ -506,7 +506,15 @@ axes[1].set_xlabel("32 pixels, and the same at 48")
 axes[0].set_ylabel("test accuracy")
 axes[1].legend(bbox_to_anchor=(1, 1))
 # %% [markdown]
-# RESULT-SIZES
+# *Nothing is tied to the side* does not mean *nothing was learned about it*. All
+# arms here saw one side only. Attention averages over all keys, and a larger
+# picture holds more floor; zero padding tells how far the border is, and in a
+# larger picture most places lie farther from it than any did in training.
+# Neither is a table, and both can be learned by heart. The network of the
+# opening saw two sides (and more steps): compare its accuracy at 64 pixels.
+#
+# Magnifying asks something else. Filters of 3×3 pixels meet edges that bend
+# half as fast as those they know. No table would help with that.
 #
 # ## Look inside
 #
@@ -570,7 +578,10 @@ axes[0].set_ylabel("test accuracy")
 axes[1].legend()
 
 # %% [markdown]
-# RESULT-FREQ
+# No network was trained on such pictures, so an accuracy lost here does not show
+# that the information is gone; it shows that this network leaned on what was
+# removed. Outlines are told apart by what is neither the mean nor the finest
+# edge.
 #
 # ### What have the depth-wise filters learned?
 #
@@ -612,7 +623,7 @@ figure.suptitle("Which frequencies pass? (cycles per token)")
 # The middle of each panel is the mean, the corners are checkerboards: brighter
 # in the middle is a blur, darker an edge detector. Keys and values are
 # subsampled after their filter, so a high frequency that passes there will be
-# *aliased*: it comes back as a low one. RESULT-FILTERS
+# *aliased*: it comes back as a low one.
 #
 # ### A map of the class tokens
 #
@@ -664,7 +675,11 @@ study.gates("parts")
 page.claims()
 
 # %% [markdown]
-# RESULT-CLAIMS
+# C1 and C4b are identities: tests hold them, and they are counted apart. Read
+# C2 with the loss in mind: an arm that sits longer on the loss of a blind guess
+# is *later*, which after equally many steps looks like *worse*. C5 is our
+# reading of the paper's argument; the paper itself changes the resolution only
+# together with fine-tuning.
 #
 # ## Is my run healthy?
 #
