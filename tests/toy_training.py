@@ -125,6 +125,20 @@ def batches(step: int, rows: int = 8) -> dict:
     return {"x": x, "y": x.square().sum(1, keepdim=True), "name": ["row"] * rows}
 
 
+class OwnRows:
+    """The same batches from a source that reads a process's rows alone."""
+
+    def __call__(self, step):
+        """The whole batch."""
+        raise AssertionError("a process among several asked for all rows")
+
+    def part(self, step, index, count):
+        """Part ``index`` of ``count``."""
+        whole = batches(step)
+        size = len(whole["x"]) // count
+        return {name: rows[index * size : (index + 1) * size] for name, rows in whole.items()}
+
+
 def game(seed: int = 0) -> Game:
     """A fresh game."""
     torch.manual_seed(seed)
@@ -155,10 +169,10 @@ if __name__ == "__main__":
     if "blocks" in sys.argv:
         model = train_blocks(path, count, resume="resume" in sys.argv).model
         print("here", sum(p.to_local().numel() for p in model.parameters()))
-    elif "regression" in sys.argv:
+    elif "regression" in sys.argv or "own_rows" in sys.argv:
         fit(
             Regression(),
-            batches,
+            OwnRows() if "own_rows" in sys.argv else batches,
             steps=count,
             lr=1e-2,
             clip=1.0,

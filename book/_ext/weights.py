@@ -13,6 +13,7 @@ from sphinx.util.docutils import SphinxDirective
 from tables import table
 
 from gentok.book import registry
+from gentok.book.weights import system_of
 from gentok.training.weights import read_header
 
 HEADERS = ("weights", "learned from", "cost", "quality on held-out data", "made")
@@ -20,6 +21,17 @@ METRICS = {
     "judge_accuracy": ("judge agrees with the class", "{:.1%}"),
     "judge_accuracy_on_data": ("judge on data", "{:.1%}"),
     "psnr": ("reconstruction", "{:.1f} dB"),
+    "decoupled_psnr": ("FA-VAE's reconstruction", "{:.1f} dB"),
+    "decoupled_high_mse": ("its error of the high bands", "{:.4f}"),
+    "pixel_high_mse": ("the pixel rival's", "{:.4f}"),
+    "coupled_high_mse": ("the coupled rival's", "{:.4f}"),
+    "slice_S": ("loss of S", "{:.3f} nats"),
+    "slice_XL": ("of XL", "{:.3f} nats"),
+    "excess": ("worst cut against its twin", "{:+.1%}"),
+    "chamfer_80": ("Chamfer x 1000, 80 % hidden", "{:.1f}"),
+    "constant_80": ("of the constant patch", "{:.1f}"),
+    "accuracy": ("named right, ten labels a class", "{:.1%}"),
+    "part_iou": ("IoU of parts", "{:.2f}"),
 }
 
 
@@ -62,7 +74,8 @@ class Weights(SphinxDirective):
     def name_of(self, name):
         """A link to the chapter; base tokenizers have none."""
         if "/" not in name:
-            page = f"notebooks/{registry.get(name).part}/{name}"
+            slug = system_of(name)
+            page = f"notebooks/{registry.get(slug).part}/{slug}"
             if page in self.env.found_docs:
                 found, messages = self.parse_inline(f"{{doc}}`{name} </{page}>`")
                 return [*found, *messages]

@@ -9,6 +9,7 @@ from PIL import Image
 
 from gentok.backbones.cvt import crops, recipe
 from gentok.backbones.cvt.model import PRESETS, CvT, build
+from gentok.data.image_folder import folder_batches
 from gentok.training.checkpoint import load_checkpoint
 from gentok.training.loop import decay_groups
 from gentok.training.profiles import Profile
@@ -58,8 +59,7 @@ def test_folder_of_images(monkeypatch, tmp_path):
         (tmp_path / "images" / f"class{kind}").mkdir(parents=True)
         pixels = np.full((40, 50, 3), 80 * kind, np.uint8)
         Image.fromarray(pixels).save(tmp_path / "images" / f"class{kind}" / "a.png")
-    monkeypatch.setenv("HF_HOME", str(tmp_path / "cache"))
-    draw, num_classes = crops.folder_crops(tmp_path / "images", 16, 8, seed=0)
+    draw, num_classes = folder_batches(tmp_path / "images", 16, 8, 0, crops.random_crop)
     batch = draw(3)
     assert num_classes == 3 and batch["image"].shape == (8, 3, 16, 16)
     shade = (batch["image"].mean((1, 2, 3)) + 1) * 127.5

@@ -4,15 +4,20 @@ import ast
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
 import gentok
 from gentok.base import kl_vae, lightning_dit, vqgan
+from gentok.base.foundation import FrozenNetwork
 from gentok.base.masked import nat
 from gentok.latents.fa_vae import model as fa_vae
 from gentok.latents.rae import dit as rae_dit
-from gentok.nn.latents import LatentSpace, evaluating
+from gentok.latents.rae import model as rae
+from gentok.latents.rae.encoder import outline_encoder
+from gentok.measure.features import SmallClassifier
+from gentok.nn.latents import LatentSpace, NormalizedChannels, evaluating
 from gentok.signals.mert import codec
 from gentok.signals.mogo import model as mogo
 from gentok.signals.mogo import motion_rvq
@@ -28,28 +33,42 @@ OLD_NAMES = {
 }  # fmt: skip
 
 
+@pytest.fixture(autouse=True)
+def offline(monkeypatch):
+    """RAE looks through networks that others trained; untrained ones of their shape will do."""
+    torch.manual_seed(0)
+    classifier = SmallClassifier(10).eval().requires_grad_(False)
+    encoder = outline_encoder(rae.PRESETS["tiny"].encoder)
+    monkeypatch.setattr(rae, "foundation_network", lambda _: FrozenNetwork(lambda: classifier))
+    monkeypatch.setattr(rae, "frozen_encoder", lambda _: FrozenNetwork(lambda: encoder))
+
+
 def pictures():
     return torch.rand(2, 3, 32, 32) * 2 - 1
 
 
-def tokenizers():
-    """Untrained tokenizers with data of their own: name -> (tokenizer, data)."""
-    frames = torch.rand(2, 17, 3, 32, 32) * 2 - 1
-    motion = motion_rvq.build(replace(motion_rvq.PRESETS["tiny"], feature_dim=35))
-    return {
-        "kl_vae": (kl_vae.build(kl_vae.PRESETS["tiny"]), pictures()),
-        "fa_vae": (fa_vae.build(fa_vae.PRESETS["tiny"]), pictures()),
-        "vqgan": (vqgan.build(vqgan.PRESETS["tiny"]), pictures()),
-        "video_vae": (video_vae.build(video_vae.PRESETS["tiny"]), frames),
-        "motion_rvq": (motion, torch.randn(2, 16, 35)),
-        "codec": (codec.build(codec.CodecConfig()), torch.rand(2, 4000) - 0.5),
-    }
+# Untrained tokenizers, each with data of its own.
+TOKENIZERS = {
+    "kl_vae": lambda: (kl_vae.build(kl_vae.PRESETS["tiny"]), pictures()),
+    "fa_vae": lambda: (fa_vae.build(fa_vae.PRESETS["tiny"]), pictures()),
+    "rae": lambda: (rae.build(rae.PRESETS["tiny"]), pictures()),
+    "vqgan": lambda: (vqgan.build(vqgan.PRESETS["tiny"]), pictures()),
+    "video_vae": lambda: (
+        video_vae.build(video_vae.PRESETS["tiny"]),
+        torch.rand(2, 17, 3, 32, 32) * 2 - 1,
+    ),
+    "motion_rvq": lambda: (
+        motion_rvq.build(replace(motion_rvq.PRESETS["tiny"], feature_dim=35)),
+        torch.randn(2, 16, 35),
+    ),
+    "codec": lambda: (codec.build(codec.CodecConfig()), torch.rand(2, 4000) - 0.5),
+}
 
 
-@pytest.mark.parametrize("name", tokenizers())
+@pytest.mark.parametrize("name", TOKENIZERS)
 def test_encode_and_decode_never_change_the_model(name):
     torch.manual_seed(0)
-    tokenizer, x = tokenizers()[name]
+    tokenizer, x = TOKENIZERS[name]()
     tokenizer.train()
     with torch.no_grad():
         # A codebook that starts at its first batch has to have seen one.
@@ -65,14 +84,12 @@ def test_encode_and_decode_never_change_the_model(name):
     assert torch.equal(tokenizer.eval().encode(x), first), "training encodes differently"
 
 
-@pytest.mark.parametrize("name", tokenizers())
+@pytest.mark.parametrize("name", TOKENIZERS)
 def test_latents_are_as_described(name):
-    tokenizer, x = tokenizers()[name]
+    tokenizer, x = TOKENIZERS[name]()
     z, space = tokenizer.eval().encode(x), tokenizer.latent_space
     assert z.ndim == 1 + len(space.shape) and len(z) == len(x)
-    fits = [want in (None, found) for found, want in zip(z.shape[1:], space.shape, strict=True)]
-    if name != "video_vae":  # whose configuration holds the size of its examples
-        assert all(fits)
+    assert all(want in (None, n) for n, want in zip(z.shape[1:], space.shape, strict=True))
     if space.kind == "discrete":
         assert z.dtype == torch.int64 and z.min() >= 0 and z.max() < space.codebook_size
     else:
@@ -95,10 +112,10 @@ def dit_dh(space: LatentSpace):
 
 
 @pytest.mark.parametrize("generator", [lightning, dit_dh])
-@pytest.mark.parametrize("name", ["kl_vae", "fa_vae"])
+@pytest.mark.parametrize("name", ["kl_vae", "fa_vae", "rae"])
 def test_continuous_pictures(name, generator):
     torch.manual_seed(0)
-    tokenizer, x = tokenizers()[name]
+    tokenizer, x = TOKENIZERS[name]()
     z = tokenizer.eval().encode(x)
     network = generator(tokenizer.latent_space)
     network.set_statistics(z)
@@ -112,7 +129,7 @@ def test_continuous_pictures(name, generator):
 @pytest.mark.parametrize("module", [nat, enat])
 def test_discrete_pictures(module):
     torch.manual_seed(0)
-    tokenizer, x = tokenizers()["vqgan"]
+    tokenizer, x = TOKENIZERS["vqgan"]()
     codes, space = tokenizer.eval().encode(x), tokenizer.latent_space
     size = replace(
         module.PRESETS["tiny"], codebook_size=space.codebook_size, num_tokens=space.shape[0]
@@ -124,16 +141,18 @@ def test_discrete_pictures(module):
     assert tokenizer.decode(drawn).shape == x.shape
 
 
-def test_continuous_video():
+@pytest.mark.parametrize("frames", ["picture", 8, 17, 20])
+def test_continuous_video(frames):
     torch.manual_seed(0)
-    tokenizer, x = tokenizers()["video_vae"]
+    tokenizer, _ = TOKENIZERS["video_vae"]()
+    x = pictures() if frames == "picture" else torch.rand(2, frames, 3, 32, 32) * 2 - 1
     z = tokenizer.eval().encode(x)
-    _, frames, channels, height, width = z.shape
+    _, count, channels, height, width = z.shape
     size = replace(
         step_video.PRESETS["tiny"],
         in_channels=channels,
         depth=1,
-        frames=frames,
+        frames=count,
         height=height,
         width=width,
     )
@@ -145,14 +164,18 @@ def test_continuous_video():
     )
     network.loss({"latent": z, **text.batch()}, 0)[0].backward()
     drawn = network.sample(2, text, num_steps=2, guidance_scale=1.0)
-    assert tokenizer.decode(drawn).shape[2:] == x.shape[2:]
+    if frames == "picture":
+        assert tokenizer.decode(drawn)[:, 0].shape == x.shape
+    else:
+        assert tokenizer.decode(drawn, frames=frames).shape == x.shape
     with pytest.raises(ValueError, match="n=3 prompts, got 2"):
         network.sample(3, text)
 
 
-def test_discrete_motion():
+@pytest.mark.parametrize("name", ["motion_rvq", "codec"])
+def test_discrete_sequences(name):
     torch.manual_seed(0)
-    tokenizer, x = tokenizers()["motion_rvq"]
+    tokenizer, x = TOKENIZERS[name]()
     codes, space = tokenizer.eval().encode(x), tokenizer.latent_space
     tiny = mogo.PRESETS["tiny"]
     levels = space.shape[1]
@@ -160,7 +183,7 @@ def test_discrete_motion():
         tiny,
         codebook_size=space.codebook_size,
         depths=(1,) * levels,
-        heads=(2,) * levels,
+        num_heads=(2,) * levels,
     )
     network = mogo.build(size)
     text, length = torch.randn(2, size.text_dim), torch.full((2,), codes.shape[1])
@@ -190,6 +213,35 @@ def test_a_latent_space_counts_what_it_holds():
         LatentSpace("fuzzy", (1,), "image")
     with pytest.raises(ValueError, match="codebook_size goes with discrete latents"):
         LatentSpace("discrete", (1,), "image")
+
+
+def test_statistics_of_channels_are_those_of_numpy():
+    torch.manual_seed(0)
+    for axes, shape in (("(B, C, h, w)", (5, 3, 4, 2)), ("(B, T, C, h, w)", (5, 6, 3, 4, 2))):
+        model, z = NormalizedChannels(3, axes), torch.randn(shape) * 3 + 1
+        model.set_statistics(z)
+        flat = np.moveaxis(z.numpy(), -3, 0).reshape(3, -1)
+        np.testing.assert_allclose(model.latent_mean, flat.mean(1), rtol=1e-5)
+        np.testing.assert_allclose(model.latent_std, flat.std(1, ddof=1), rtol=1e-5)
+        x = model.normalize(z)
+        np.testing.assert_allclose(
+            np.moveaxis(x.numpy(), -3, 0).reshape(3, -1).std(1, ddof=1), 1, rtol=1e-5
+        )
+        torch.testing.assert_close(model.denormalize(x), z, rtol=1e-5, atol=1e-5)
+
+
+def test_statistics_of_nothing_are_refused():
+    model = NormalizedChannels(3, "(B, C, h, w)")
+    with pytest.raises(ValueError, match="two finite values a channel"):
+        model.set_statistics(torch.zeros(1, 3, 1, 1))
+    with pytest.raises(ValueError, match="finite: False"):
+        model.set_statistics(torch.full((2, 3, 2, 2), torch.nan))
+    for wrong in ((2, 4, 2, 2), (2, 3, 2)):
+        with pytest.raises(ValueError, match=r"latent must be \(B, 3, h, w\)"):
+            model.normalize(torch.zeros(wrong))
+    network = rae_dit.RAEDiT(rae_dit.PRESETS["tiny"])
+    with pytest.raises(ValueError, match="n above 1"):
+        network.set_statistics(torch.zeros(1, *network.config.latent_shape))
 
 
 def test_each_layer_gets_its_own_mode_back():

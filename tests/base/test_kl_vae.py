@@ -28,7 +28,8 @@ def offline(monkeypatch):
     """Let an untrained classifier stand in for the stored one: no test here needs its weights."""
     torch.manual_seed(0)
     network = SmallClassifier(10).eval().requires_grad_(False)
-    monkeypatch.setattr(kl_vae, "foundation_network", lambda name: FrozenNetwork(lambda: network))
+    for name in ("foundation_network", "perceptual_network"):
+        monkeypatch.setattr(kl_vae, name, lambda name: FrozenNetwork(lambda: network))
     return network
 
 
@@ -198,6 +199,46 @@ def test_the_adversary_enters_at_its_step_with_a_balanced_gradient():
     # 0.5 x the reconstruction's gradient norm, whatever the discriminator's own scale.
     assert float(adversarial.norm() / gradients[0].norm()) == pytest.approx(0.5, rel=0.01)
     assert all(p.grad is None for p in model.discriminator.parameters())
+
+
+@pytest.mark.parametrize(("part", "published"), [("gan", 1e4), ("vf", 1e8)])
+def test_caps_are_the_public_codes_in_the_unit_of_means(offline, part, published):
+    """Of losses summed over V values the caps are 1e4 and 1e8; of means they are that / V."""
+    config = replace(SMALL, kl_weight=0.0, gan_start=0, discriminator_layers=1)
+    config = replace(config, discriminator_channels=8, vf_channels=96, **{f"{part}_weight": 0.5})
+    torch.manual_seed(0)
+    model, x = build(config), images()
+    if part == "gan":
+        # Logits without a gradient: the ratio is |grad L_rec| / 1e-4, and the cap decides.
+        last = [m for m in model.discriminator.modules() if isinstance(m, nn.Conv2d)][-1]
+        last.weight.data.zero_()
+        last.bias.data.fill_(2.0)
+    else:
+        model.vf.margins = (2.0, 2.0)  # nothing is asked for: no gradient, and a loss of 0
+    seen = []
+    ratio = kl_vae.gradient_ratio
+    model._balance = lambda *a: seen.append((a, ratio(*a))) or seen[-1][1]
+    model.loss({"image": x}, 0)
+    ((fidelity, other, weight, largest), found) = seen[0]
+    assert largest == pytest.approx(published / 768)
+    (gradient,) = torch.autograd.grad(fidelity, weight, retain_graph=True)
+    summed = 768 * gradient.norm() / 1e-4  # what the public code computes, before its cap
+    assert float(found) == pytest.approx(float(summed.clamp(0, published)) / 768, rel=1e-4)
+    assert (float(summed) > published) == (part == "gan")
+
+
+def test_large_presets_see_through_lpips_and_small_ones_through_a_substitute():
+    for name, config in PRESETS.items():
+        small = name in ("tiny", "world-32")
+        assert config.perceptual_network == ("world" if small else "vgg-lpips"), name
+        assert config.perceptual_weight == (0.1 if small else 1.0)
+
+
+def test_a_published_preset_without_lpips_says_what_it_needs(monkeypatch):
+    monkeypatch.delenv("GENTOK_DATA", raising=False)
+    model = build(replace(SMALL, perceptual_weight=1.0))
+    with pytest.raises(FileNotFoundError, match=r"LPIPS weights vgg16.*GENTOK_DATA"):
+        model.loss({"image": images()})
 
 
 def test_each_player_moves_only_its_own():

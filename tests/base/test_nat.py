@@ -11,8 +11,10 @@ from hypothesis import strategies as st
 
 from gentok.base.masked import nat
 from gentok.base.masked.groups import Groups, State, positions, put, take
+from gentok.base.masked.nat import MaskedTokenModel
 from gentok.base.masked.unmask import Schedule, generate, mask_schedule
 from gentok.measure import count_flops, count_parameters
+from gentok.process.masked import gumbel, gumbel_at, random_mask
 from gentok.tokens.enat.cost import nat_step_macs
 
 TINY = replace(nat.PRESETS["tiny"], dim=32, depth=2, codebook_size=128)
@@ -255,12 +257,35 @@ class Spy(torch.nn.Module):
         torch.manual_seed(3)
         self.given, self.free = torch.randn(2, 16, 5)
 
-    def forward(self, codes, label, mask, previous=None):
+    def guess(self, codes, label, mask, previous=None):
         free = bool((label == self.config.num_classes).all())
         self.calls.append((free, codes.clone(), mask.clone(), previous))
         logits = (self.free if free else self.given).expand(len(codes), -1, -1)
         mark = torch.full((len(codes), 16, 1), float(free))
-        return logits, State(mark + len(self.calls), mask)
+        hidden = positions(mask)
+        return take(logits, hidden), hidden, State(mark + len(self.calls), mask)
+
+
+def test_a_guess_is_the_answer_at_the_masked_tokens(model):
+    codes, label = torch.randint(TINY.codebook_size, (3, 64)), torch.tensor([0, 1, 2])
+    mask = random_mask(3, 64, 20)
+    logits, state = model(codes, label, mask)
+    some, hidden, same = model.guess(codes, label, mask)
+    assert torch.equal(hidden, positions(mask)) and torch.equal(same.features, state.features)
+    torch.testing.assert_close(some, take(logits, hidden), rtol=1e-5, atol=1e-6)
+
+
+def test_noise_of_a_token_does_not_depend_on_the_others():
+    torch.manual_seed(0)
+    whole = gumbel((3, 16, 5))
+    hidden = positions(random_mask(3, 16, 7))
+    torch.manual_seed(0)
+    assert torch.equal(gumbel_at(hidden, 16, 5), take(whole, hidden))
+
+
+def test_blocks_are_the_subclass_s_own():
+    with pytest.raises(TypeError, match="abstract method '?features"):
+        MaskedTokenModel(TINY)
 
 
 def test_sampler_keeps_revealed_tokens_and_follows_the_schedule():

@@ -16,7 +16,27 @@ from gentok.training.weights import CHECKOUT, LARGEST, find, read_header
 SMOKE = Profile("smoke", (0,), "cpu")
 KEPT = sorted(CHECKOUT.rglob("*.safetensors")) if CHECKOUT.is_dir() else []
 LEAST_ACCURACY = 0.8  # of generated pictures, where the judge gets above 0.95 on data
-GENERATORS = ("enat", "fa_vae")
+GENERATORS = ("enat", "fa_vae", "rae")
+# What headers say of the data, and which stages they tell of besides "main"; plain floors and no
+# other stage elsewhere.
+SOURCES = {
+    "fa_vae_photographs": "photographs",
+    "matformer": "pydoc",
+    "mogo": "procedural motions",
+    "point_mae": "procedural solids",
+    "vsae": "pydoc",
+}
+STAGES = {
+    "cvt": {"tables"},
+    "fa_vae": {"generator"},
+    "fa_vae_photographs": {"pixel", "coupled"},
+    "matformer": {"S", "M", "L", "XL"},
+    "mogo": {"tokenizer"},
+    "point_mae": {"classifier", "segmenter"},
+    "rae": {"mae", "generator", "guide"},
+    "vsae": {"language_model", "topk"},
+}
+LEAST_PSNR = 26.0  # dB, of unseen patches of photographs
 
 
 def name_of(path: Path) -> str:
@@ -39,7 +59,7 @@ def made(tmp_path_factory):
 
 @pytest.mark.slow
 def test_all_are_made_and_load(made):
-    assert {"base/vqgan", "base/kl_vae", "enat", "fa_vae", "cvt"} <= set(weights.names())
+    assert {"base/vqgan", "base/kl_vae", "enat"} | set(STAGES) <= set(weights.names())
     for name in weights.names():
         system = gentok.pretrained(name, made)
         assert not system.training and not any(p.requires_grad for p in system.parameters())
@@ -60,15 +80,15 @@ def test_a_header_says_what_made_the_file_and_is_true(made, monkeypatch):
         header = read_header(made / f"{name}.safetensors")
         assert header["name"] == name and header["profile"] == "smoke" and header["seed"] == 0
         assert all(
-            stage["step"] == 4 and stage["seconds"] > 0 for stage in header["stages"].values()
+            0 < stage["step"] == stage["settings"]["steps"] <= 12 and stage["seconds"] > 0
+            for stage in header["stages"].values()
         )
+        assert set(header["stages"]) == {"main"} | STAGES.get(name, set())
         data = header["data"]["training"]
-        assert data["items"] > 0 and len(data["sha256"]) == 64 and "plain floors" in data["source"]
+        assert data["items"] > 0 and len(data["sha256"]) == 64
+        assert SOURCES.get(name, "plain floors") in data["source"]
         assert {"date", "machine", "commit", "versions", "device"} <= set(header["made"])
         check(name, made)
-    assert set(read_header(made / "enat.safetensors")["stages"]) == {"main"}
-    assert set(read_header(made / "fa_vae.safetensors")["stages"]) == {"main", "generator"}
-    assert set(read_header(made / "cvt.safetensors")["stages"]) == {"main", "tables"}
 
 
 def check(name: str, folder: Path) -> None:
@@ -77,8 +97,9 @@ def check(name: str, folder: Path) -> None:
     recorded = dict(header["check"])
     items = recorded.pop("items")
     for metric, value in weights.of(name).measure(system, items).items():
-        # One picture in fifty may fall to the other side of a judge's decision elsewhere.
-        tolerance = 0.02 if "accuracy" in metric else 1e-3
+        # One picture in fifty may fall to the other side of a judge's decision elsewhere, and a
+        # feature at the threshold to the other side of having a name.
+        tolerance = 0.02 if "accuracy" in metric else 2 if "named" in metric else 1e-3
         assert value == pytest.approx(recorded[metric], abs=tolerance), f"{name}: {metric}"
 
 
@@ -126,7 +147,32 @@ def test_kept_weights(path):
     if name in GENERATORS:
         metrics = header["metrics"]
         assert metrics["items"] >= 500 and metrics["judge_accuracy"] >= LEAST_ACCURACY
+    if name == "mogo":
+        assert metrics_of_motion(header["metrics"]) and metrics_of_motion(header["check"])
     check(name, CHECKOUT)
+
+
+def metrics_of_motion(metrics: dict) -> bool:
+    """The samples do what was asked, within the training length and beyond; 10 mm a joint."""
+    obeys = min(metrics["judge_accuracy"], metrics["judge_accuracy_late"])
+    return obeys >= 0.9 and metrics["joint_error_mm"] <= 10
+
+
+@pytest.mark.skipif(find("fa_vae_photographs") is None, reason="the file is not kept yet")
+def test_decoupling_pays_on_photographs_at_equal_training():
+    header = read_header(find("fa_vae_photographs"))
+    metrics, stages = header["metrics"], header["stages"].values()
+    assert metrics["items"] >= 500 and metrics["decoupled_psnr"] >= LEAST_PSNR
+    for rival in ("pixel", "coupled"):
+        assert metrics["decoupled_high_mse"] < metrics[f"{rival}_high_mse"], rival
+    settings = [stage["settings"] for stage in stages]
+    assert len(settings) == 3 and all(other == settings[0] for other in settings)
+
+
+def test_a_system_may_keep_a_second_file():
+    assert weights.of("fa_vae_photographs").preset == "photographs-64"
+    assert list(weights.of_system("fa_vae")) == ["fa_vae", "fa_vae_photographs"]
+    assert list(weights.of_system("enat")) == ["enat"] and weights.of_system("axial") == {}
 
 
 def test_all_kept_weights_together_are_small():

@@ -35,7 +35,8 @@ def offline(monkeypatch):
     """An untrained classifier stands in for the stored one: no test here needs its weights."""
     torch.manual_seed(0)
     network = SmallClassifier(10).eval().requires_grad_(False)
-    monkeypatch.setattr(kl_vae, "foundation_network", lambda name: FrozenNetwork(lambda: network))
+    for name in ("foundation_network", "perceptual_network"):
+        monkeypatch.setattr(kl_vae, name, lambda name: FrozenNetwork(lambda: network))
 
 
 def images(n=4, seed=0):
@@ -103,15 +104,18 @@ def test_latents_are_stacked_low_first():
     assert torch.equal(z[:, 4:], model.high.posterior(split(x)[1]).mean)
 
 
-def test_rivals_have_equal_latents_and_parameters():
-    model = build(TINY)
+@pytest.mark.parametrize("preset", ["tiny", "study-32", "photographs-64"])
+def test_rivals_have_equal_latents_and_parameters(preset):
+    ours = PRESETS[preset]
+    model, side = build(ours), ours.image_size
     rivals = {"pixel": KLVAE, "coupled": CoupledWaveletVAE}
-    for name, config in baselines().items():
+    for name, config in baselines(preset).items():
         rival = rivals[name](config)
-        assert config.latent_shape == TINY.latent_shape, name
+        assert config.latent_shape == ours.latent_shape, name
+        assert config.reconstruction == "l1" and config.gan_weight == ours.low.gan_weight
         ratio = rival.tokenizer_parameters() / model.tokenizer_parameters()
         assert abs(ratio - 1) < 0.02, (name, ratio)
-        x = images()
+        x = torch.nn.functional.interpolate(images(2), size=side)
         assert rival.decode(rival.encode(x)).shape == x.shape
         assert rival.loss({"image": x}, config.gan_start)[0].isfinite()
 

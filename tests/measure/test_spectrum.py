@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from gentok.measure import (
     band_energy,
     band_errors,
+    octave_power,
     power_spectrum,
     radial_power_spectrum,
     spectrum_distance,
@@ -56,6 +57,22 @@ def test_a_sinusoid_peaks_at_its_frequency(cycles):
     peak = power.argmax()
     assert frequencies[peak].item() == pytest.approx(math.hypot(*cycles) / size, abs=1e-6)
     assert power.sum() - power[peak] < 1e-6 * power[peak], "energy leaked into other rings"
+
+
+def test_octaves_part_the_mean_square_and_know_a_colour_cast():
+    rng = torch.Generator().manual_seed(3)
+    x = torch.randn(2, 3, 16, 24, generator=rng)
+    found = octave_power(x)
+    assert found.shape == (5,)
+    assert float(found.sum()) == pytest.approx(float(x.square().mean()), rel=1e-5)
+    cast = x.mean((2, 3)).square().mean()
+    assert float(found[0]) == pytest.approx(float(cast), rel=1e-4)
+    # A wave belongs to one band: 1/8 is the upper end of the third, its harmonic 1/4 of the fourth.
+    columns = torch.arange(32)
+    for cycles, band in ((1 / 16, 1), (1 / 8, 2), (1 / 4, 3), (1 / 2, 4)):
+        wave = torch.cos(2 * math.pi * cycles * columns).expand(1, 3, 32, 32)
+        power = octave_power(wave)
+        assert float(power[band]) == pytest.approx(float(wave.square().mean()), rel=1e-4)
 
 
 def test_spectrum_distance_counts_decades():

@@ -131,6 +131,27 @@ def test_geometric_median_resists_an_outlier():
     assert torch.equal(model.bias, geometric_median(points))
 
 
+def test_geometric_median_leaves_a_point_that_is_none():
+    """The mean of these is the point 0, from where Weiszfeld's own rule never moves."""
+    points = torch.tensor([-3.0, 0, 1, 1, 1])[:, None]
+    assert geometric_median(points).tolist() == [pytest.approx(1, abs=1e-4)]
+    assert geometric_median(torch.full((4, 2), 7.0)).tolist() == [7, 7]
+    cross = torch.tensor([[1.0, 0], [-1, 0], [0, 1], [0, -1]])
+    assert geometric_median(torch.cat([cross, torch.zeros(1, 2)])).tolist() == [0, 0]
+
+
+@pytest.mark.parametrize("kind", ["one row", "nothing left"])
+def test_aux_loss_where_nothing_varies_is_zero_with_zero_gradients(sae, kind):
+    sae.idle[:6] = 5
+    torch.manual_seed(1)
+    residual = torch.randn(1, D) if kind == "one row" else torch.zeros(5, D)
+    a = torch.rand(len(residual), F, requires_grad=True)
+    loss = sae.aux_loss(residual, a, a)
+    loss.backward()
+    assert loss == 0 and torch.equal(a.grad, torch.zeros_like(a))
+    assert all(p.grad is None or p.grad.isfinite().all() for p in sae.parameters())
+
+
 def test_aux_loss_equals_the_equation(sae):
     x = torch.randn(11, D)
     sae.idle[[1, 4, 7, 9, 12, 15]] = 5  # dead: six features, of which aux_k = 4 are revived

@@ -4,7 +4,12 @@ import pytest
 import torch
 from torch import nn
 
-from gentok.process.adversarial import adaptive_weight, discriminator_hinge, generator_hinge
+from gentok.process.adversarial import (
+    adaptive_weight,
+    discriminator_hinge,
+    generator_hinge,
+    gradient_ratio,
+)
 from gentok.process.guidance import guide
 
 
@@ -36,6 +41,21 @@ def test_adaptive_weight_is_bounded():
     layer, x = nn.Linear(2, 2), torch.ones(1, 2)
     out = layer(x)
     assert adaptive_weight(1e9 * out.sum(), 0.0 * out.sum(), layer.weight) == 1e4
+
+
+@pytest.mark.parametrize("scale", [1.0, 1e-3, 1e-9])
+def test_means_with_a_divided_cap_are_sums_over_the_values(scale):
+    """(sum + w_sum adv) / V = mean + w_mean adv, whether the cap binds or not."""
+    torch.manual_seed(0)
+    layer, values = nn.Linear(4, 6), 48
+    out = layer(torch.randn(8, 4))
+    mean, adv = out.square().mean(), scale * out.sum()
+    of_sums = gradient_ratio(values * mean, adv, layer.weight, largest=1e4)
+    of_means = gradient_ratio(mean, adv, layer.weight, largest=1e4 / values)
+    assert float(of_means) == pytest.approx(float(of_sums) / values, rel=1e-5)
+    assert float(of_sums) == float(adaptive_weight(values * mean, adv, layer.weight))
+    assert (float(of_sums) == 1e4) == (scale < 1e-8)
+    assert not of_means.requires_grad
 
 
 def test_guidance_ends():

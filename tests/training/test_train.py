@@ -219,7 +219,7 @@ def test_compiled_equals_eager():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", ["regression", "game"])
+@pytest.mark.parametrize("kind", ["regression", "own_rows", "game"])
 def test_two_processes_equal_one(tmp_path, kind):
     launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
     out = tmp_path / "two.safetensors"
@@ -331,21 +331,39 @@ def test_resume_after_kill_is_exact(tmp_path):
     assert sorted(os.listdir(tmp_path)) == [killed.name, whole.name], "a temporary file was left"
 
 
-def test_interrupt_ends_the_step_saves_and_resumes(tmp_path):
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP"])
+def test_a_request_to_stop_ends_the_step_saves_and_resumes(tmp_path, name):
+    number = getattr(signal, name)
     whole, stopped = tmp_path / "whole.safetensors", tmp_path / "stopped.safetensors"
     train_game(whole, 9)
-    handler = signal.getsignal(signal.SIGINT)
+    outside = signal.signal(number, signal.SIG_DFL)  # nohup and shells may have set others
 
     def interrupt(step, model):
         if step == 4:
-            os.kill(os.getpid(), signal.SIGINT)
+            os.kill(os.getpid(), number)
+            assert signal.getsignal(number) is signal.SIG_DFL, "a second one must stop at once"
 
-    with pytest.raises(KeyboardInterrupt, match="5 of 9 steps"):
-        train_game(stopped, 9, on_step=interrupt, save_every=100)
-    assert signal.getsignal(signal.SIGINT) is handler
+    try:
+        with pytest.raises(KeyboardInterrupt, match="5 of 9 steps"):
+            train_game(stopped, 9, on_step=interrupt, save_every=100)
+        assert signal.getsignal(number) is signal.SIG_DFL
+    finally:
+        signal.signal(number, outside)
     assert load_checkpoint(stopped)[1]["step"] == 5
     train_game(stopped, 9, resume=True)
     same_run(whole, stopped)
+
+
+def test_what_nohup_ignores_stays_ignored(tmp_path):
+    outside = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+
+    def hang_up(step, model):
+        os.kill(os.getpid(), signal.SIGHUP)
+
+    try:
+        assert len(train_game(tmp_path / "a.safetensors", 3, on_step=hang_up).history) == 3
+    finally:
+        signal.signal(signal.SIGHUP, outside)
 
 
 def test_interrupt_without_a_checkpoint_stops_at_once():

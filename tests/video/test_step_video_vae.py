@@ -62,11 +62,44 @@ def test_frames_and_latent_frames(model, frames, latents):
     assert model.decode(z).shape == (1, frames, 3, 32, 32)
 
 
+@pytest.mark.parametrize(("frames", "latents"), [(8, 2), (2, 2), (16, 3), (20, 5)])
+def test_any_number_of_frames_by_holding_the_last(model, frames, latents):
+    x = clip(frames)
+    z = model.encode(x)
+    assert z.shape == (1, latents, 2, 2, 2)
+    held = torch.cat([x, x[:, -1:].expand(-1, 17 - frames % 17, -1, -1, -1)], 1)
+    more = model.encode(held)[:, :latents]
+    torch.testing.assert_close(z, more, rtol=1e-4, atol=1e-5)
+    assert torch.equal(model.decode(z, frames=frames), model.decode(z)[:, :frames])
+    with pytest.raises(ValueError, match=r"frames must lie in \[1, "):
+        model.decode(z, frames=40)
+
+
+def test_a_picture_is_a_clip_of_one_frame(model):
+    x = clip(1, n=3)
+    z = model.encode(x[:, 0])
+    assert z.shape == (3, 1, 2, 2, 2) and torch.equal(z, model.encode(x))
+    # Nothing is shared between the pictures of a batch, and the first frame of a clip is one.
+    torch.testing.assert_close(z[1:2], model.encode(x[1:2, 0]), rtol=1e-4, atol=1e-5)
+    longer = torch.cat([x, clip(16, n=3)], 1)
+    torch.testing.assert_close(z, model.encode(longer)[:, :1], rtol=1e-4, atol=1e-5)
+
+
 def test_two_hundred_and_four_frames_are_twelve_chunks():
     with torch.device("meta"):
         network = video_vae.build(TINY)
         z = network.encode(torch.zeros(1, 204, 3, 32, 32))
         assert z.shape[1] == 36 and network.decode(z).shape[1] == 204
+
+
+def test_version_one_takes_the_rest_in_fours():
+    config = replace(TINY, patchify=False, frame_norm=False)
+    model = video_vae.build(config).eval()
+    assert config.left_over == (1, 5, 9, 13, 17) and TINY.left_over == (1, 9, 17)
+    x = clip(6)
+    assert model.encode(x).shape == (1, 3, 2, 4, 4)
+    assert model.decode(model.encode(x), frames=6).shape == x.shape
+    assert model.encode(clip(5)).shape[1] == 2
 
 
 def test_version_one_keeps_five_latent_frames():
@@ -277,7 +310,7 @@ def test_bad_input(model):
     with pytest.raises(ValueError, match="must have four levels"):
         replace(TINY, encoder_multipliers=(1, 2))
     with pytest.raises(ValueError, match="multiple of 17 frames, plus 1 or 9, got 16"):
-        model.encode(clip(16))
+        model.loss({"video": clip(16)})
     with pytest.raises(ValueError, match="H and W multiples of 16"):
         model.encode(torch.zeros(1, 17, 3, 24, 32))
     with pytest.raises(ValueError, match=r"z must be \(B, t, 2, h, w\)"):

@@ -5,9 +5,10 @@ papers are those of their public code.
 
 The published objective sums over an image's numbers: sum |x - x_hat| + LPIPS, + 1e-6 KL, + an
 adversarial term whose weight keeps its gradient as large as the reconstruction's. Here all of it is
-divided by the number of values in the image: the same minimum, and losses that compare across
-sizes. (The public code also has a learned scale exp(s) of the reconstruction, but hands s to no
-optimiser, so it stays at 1 and is left out.)
+divided by the number of values in the image, so that losses compare across sizes; the caps of the
+two adaptive weights are divided alike, which leaves the minimum where it was. (The public code also
+has a learned scale exp(s) of the reconstruction, but hands s to no optimiser, so it stays at 1 and
+is left out.)
 
 Shapes: B batch, C image channels, H W pixels, z latent channels, h w = H / factor, W / factor.
 """
@@ -18,15 +19,17 @@ import torch
 from torch import Tensor, nn
 
 from gentok.base.foundation import VFLoss, feature_map, foundation_network
-from gentok.measure.features import perceptual_distance
+from gentok.base.perception import perceived, perceptual_network
 from gentok.nn.conv import ConvDecoder, ConvEncoder
 from gentok.nn.discriminator import PatchDiscriminator
 from gentok.nn.latents import LatentSpace
 from gentok.nn.player import Player, frozen
-from gentok.process.adversarial import adaptive_weight, discriminator_hinge, generator_hinge
+from gentok.process.adversarial import discriminator_hinge, generator_hinge, gradient_ratio
 from gentok.process.gaussian import DiagonalGaussian
 
 RECONSTRUCTIONS = ("l1", "l2")
+# The public code's caps of the adaptive weights, for losses summed over an image's values.
+GAN_CAP, VF_CAP = 1e4, 1e8
 
 
 @dataclass(frozen=True)
@@ -43,7 +46,8 @@ class KLVAEConfig:
             the largest image in both).
         quant_conv: whether 1x1 convolutions stand on both sides of the latent.
         reconstruction: ``"l1"`` or ``"l2"``.
-        perceptual_weight, perceptual_network: weight and classifier of the perceptual term.
+        perceptual_weight, perceptual_network: of the perceptual term; ``"vgg-lpips"`` as published,
+            or a small substitute (see `gentok.base.perception`).
         kl_weight: of the summed KL against the summed reconstruction.
         gan_weight: 0 builds no discriminator; ``gan_start`` is the step from which it plays.
         discriminator_channels, discriminator_layers: see `PatchDiscriminator`.
@@ -64,7 +68,7 @@ class KLVAEConfig:
     quant_conv: bool = True
     reconstruction: str = "l1"
     perceptual_weight: float = 1.0
-    perceptual_network: str = "world"
+    perceptual_network: str = "vgg-lpips"
     kl_weight: float = 1e-6
     gan_weight: float = 0.5
     gan_start: int = 50_001
@@ -129,7 +133,7 @@ class KLVAE(nn.Module):
         if config.vf_weight > 0:
             self.vf = VFLoss(z, config.vf_channels, config.vf_margins)
         self._vf_network = foundation_network(config.vf_network)
-        self._perceptual_network = foundation_network(config.perceptual_network)
+        self._perceptual_network = perceptual_network(config.perceptual_network)
 
     # --- tokenizer --------------------------------------------------------------------------------
 
@@ -202,18 +206,20 @@ class KLVAE(nn.Module):
         if config.perceptual_weight > 0:
             network = self._perceptual_network.on(x.device)
             seen = self.views(x), self.views(x_hat)
-            parts["perceptual"] = perceptual_distance(network, *seen).mean()
+            parts["perceptual"] = perceived(network, *seen).mean()
             fidelity = rec + config.perceptual_weight * parts["perceptual"]
         # Summed KL against summed reconstruction: both over the image's number of values.
         total = fidelity + config.kl_weight * kl / x[0].numel()
         if self.vf is not None:
             parts["vf"] = self.vf(z, feature_map(self._vf_network.on(x.device), image))
-            weight = self._balance(fidelity, parts["vf"], self.encoder.conv_out.weight)
+            last = self.encoder.conv_out.weight
+            weight = self._balance(fidelity, parts["vf"], last, VF_CAP / x[0].numel())
             total = total + config.vf_weight * weight * parts["vf"]
         if self._playing(step):
             with frozen(self.discriminator):
                 parts["gan"] = generator_hinge(self.discriminator(x_hat))
-            weight = self._balance(fidelity, parts["gan"], self.decoder.conv_out.weight)
+            last = self.decoder.conv_out.weight
+            weight = self._balance(fidelity, parts["gan"], last, GAN_CAP / x[0].numel())
             total = total + config.gan_weight * weight * parts["gan"]
         return total, {name: part.detach() for name, part in parts.items()}
 
@@ -253,11 +259,11 @@ class KLVAE(nn.Module):
         return self.discriminator is not None and step >= self.config.gan_start
 
     @staticmethod
-    def _balance(fidelity: Tensor, other: Tensor, weight: Tensor) -> Tensor | float:
+    def _balance(fidelity: Tensor, other: Tensor, weight: Tensor, largest: float) -> Tensor | float:
         """Ratio of gradient norms at a weight; 1 where there is no gradient (validation, meta)."""
         if not torch.is_grad_enabled() or weight.is_meta:
             return 1.0
-        return adaptive_weight(fidelity, other, weight)
+        return gradient_ratio(fidelity, other, weight, largest)
 
     def _check(self, x: Tensor) -> None:
         c, factor, limit = self.config.in_channels, self.config.factor, self.config.input_range
@@ -281,6 +287,7 @@ _TINY = KLVAEConfig(
     num_res_blocks=1,
     groups=4,
     perceptual_weight=0.1,  # the substitute's values are about ten times LPIPS's
+    perceptual_network="world",
     kl_weight=1e-4,  # a run of some hundred steps needs a stronger pull than one of 10^5
     gan_start=200,
     discriminator_channels=16,

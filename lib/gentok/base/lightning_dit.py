@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from gentok.nn.attention import SelfAttention
 from gentok.nn.blocks import AdaLNBlock
+from gentok.nn.latents import NormalizedChannels
 from gentok.nn.norm import RMSNorm
 from gentok.nn.position import (
     AxialRope2d,
@@ -129,15 +130,15 @@ class FinalLayer(nn.Module):
         return self.linear(modulate(self.norm(x), shift, scale))
 
 
-class LightningDiT(nn.Module):
+class LightningDiT(NormalizedChannels):
     """Velocity of noisy latents, given time and class.
 
-    Latents go in and come out as the tokenizer makes them; the model normalises each channel by the
-    statistics given to `set_statistics` (mean 0 and standard deviation 1 until then).
+    Latents go in and come out as the tokenizer makes them; `set_statistics` lets the model
+    normalise each channel.
     """
 
     def __init__(self, config: LightningDiTConfig):
-        super().__init__()
+        super().__init__(config.in_channels, "(B, C, h, w)")
         self.config = config
         dim, grid, patch = config.dim, config.grid, config.patch_size
         self.patchify = nn.Conv2d(config.in_channels, dim, patch, stride=patch)
@@ -152,8 +153,6 @@ class LightningDiT(nn.Module):
             LightningBlock(dim, config.num_heads, rope) for _ in range(config.depth)
         )
         self.final = FinalLayer(dim, patch * patch * config.in_channels)
-        self.register_buffer("latent_mean", torch.zeros(config.in_channels))
-        self.register_buffer("latent_std", torch.ones(config.in_channels))
         self._initialise()
 
     def _initialise(self) -> None:
@@ -205,21 +204,6 @@ class LightningDiT(nn.Module):
         p, grid = self.config.patch_size, self.config.grid
         x = tokens.unflatten(2, (p, p, -1)).unflatten(1, (grid, grid))  # (B, gh, gw, p, p, C)
         return x.permute(0, 5, 1, 3, 2, 4).flatten(4, 5).flatten(2, 3)
-
-    # --- statistics of the latents ----------------------------------------------------------------
-
-    def set_statistics(self, z: Tensor) -> None:
-        """Take each channel's mean and standard deviation from sample latents (n, C, h, w)."""
-        self.latent_mean.copy_(z.mean(dim=(0, 2, 3)))
-        self.latent_std.copy_(z.std(dim=(0, 2, 3)).clamp_min(1e-6))
-
-    def normalize(self, z: Tensor) -> Tensor:
-        """Latents of the tokenizer -> latents of mean 0 and standard deviation 1 per channel."""
-        return (z - self.latent_mean[:, None, None]) / self.latent_std[:, None, None]
-
-    def denormalize(self, z: Tensor) -> Tensor:
-        """The inverse of `normalize`."""
-        return z * self.latent_std[:, None, None] + self.latent_mean[:, None, None]
 
     # --- objective and sampler --------------------------------------------------------------------
 

@@ -30,6 +30,7 @@ from gentok.measure.sae import (
 from gentok.measure.spectrum import (
     band_energy,
     band_errors,
+    octave_power,
     power_spectrum,
     radial_power_spectrum,
     spectrum_distance,
@@ -58,6 +59,7 @@ __all__ = [
     "loss_recovered",
     "mean_over_times",
     "nearest_neighbour_cosines",
+    "octave_power",
     "peak_memory",
     "peak_rise",
     "perceptual_distance",

@@ -9,6 +9,7 @@ from torch import Tensor
 from gentok.measure.images import check_pair
 from gentok.nn.wavelet import BANDS, haar2d
 
+OCTAVES = (0.0, 1 / 16, 1 / 8, 1 / 4)  # cycles per pixel
 FLOOR = 1e-12  # power below which a bin counts as empty, so that a logarithm stays finite
 
 
@@ -56,6 +57,24 @@ def radial_power_spectrum(x: Tensor) -> tuple[Tensor, Tensor]:
     count = torch.bincount(ring)
     radial = (total / count).float()
     return torch.arange(len(radial), device=x.device) / n, radial
+
+
+def octave_power(x: Tensor, edges: tuple[float, ...] = OCTAVES) -> Tensor:
+    """How much of the mean square lies in each band of frequencies, the mean value included.
+
+    Args:
+        x: images, or residuals of images, (B, C, H, W).
+        edges: upper ends of all bands but the last, rising, cycles per pixel. The first band of
+            the default, up to 0, is the mean of each image and channel: a colour cast.
+
+    Returns:
+        (len(edges) + 1,), squared pixel units; their sum is the mean square of ``x`` (Parseval).
+    """
+    power = power_spectrum(x)
+    rows, columns = (torch.fft.fftfreq(n, device=x.device) for n in power.shape)
+    radius = torch.hypot(rows[:, None], columns[None])  # (H, W), cycles per pixel
+    band = torch.bucketize(radius, torch.tensor(edges, device=x.device))
+    return torch.bincount(band.flatten(), power.flatten(), len(edges) + 1) / power.numel()
 
 
 def spectrum_distance(x: Tensor, y: Tensor, above: float = 0.0) -> float:

@@ -16,6 +16,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
+import torch.distributed as dist
 from torch import Tensor
 
 # (method, object) -> the rows of each call, in order of the first call; None outside of a block.
@@ -46,6 +47,11 @@ def moves_once(layer: Any) -> bool:
     """Whether an object's class, or one that it inherits from, has a marked method."""
     members = (value for kind in type(layer).__mro__ for value in vars(kind).values())
     return any(getattr(value, "moves_once", False) is True for value in members)
+
+
+def distributed() -> bool:
+    """Whether several processes train together, each with rows of its own."""
+    return dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1
 
 
 def waiting() -> bool:

@@ -11,7 +11,7 @@ import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from gentok.nn.gather import once_a_step
+from gentok.nn.gather import distributed, once_a_step
 from gentok.nn.precision import full_precision
 
 
@@ -116,7 +116,7 @@ class VectorQuantizer(nn.Module):
         size = self.codebook_size
         counts = torch.bincount(codes, minlength=size).to(z.dtype)  # (K,)
         sums = torch.zeros_like(self.sums).index_add_(0, codes, z)  # (K, D)
-        if _distributed():
+        if distributed():
             dist.all_reduce(counts)
             dist.all_reduce(sums)
         self.counts.lerp_(counts, 1 - self.decay)
@@ -133,7 +133,7 @@ class VectorQuantizer(nn.Module):
         if not dead.any():
             return
         picks = z[torch.randint(len(z), (int(dead.sum()),), device=z.device)]
-        if _distributed():
+        if distributed():
             dist.broadcast(picks, src=0)  # every process must hold the same codebook
         self.codebook[dead] = picks
         self.counts[dead] = self.dead_threshold
@@ -194,13 +194,9 @@ class ResidualVQ(nn.Module):
         return total
 
 
-def _distributed() -> bool:
-    return dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1
-
-
 def _agreed(number: int, device: torch.device) -> int:
     """The first process's number, for all: where levels differ, so do their collective calls."""
-    if not _distributed():
+    if not distributed():
         return number
     shared = torch.tensor(number, device=device)
     dist.broadcast(shared, src=0)

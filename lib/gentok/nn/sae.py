@@ -10,10 +10,11 @@ Shapes: B batch, D channels of an activation, F dictionary entries ("features"),
 """
 
 import torch
+import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from gentok.nn.gather import once_a_step
+from gentok.nn.gather import distributed, once_a_step
 
 THRESHOLD_DECAY = 0.999  # share of its past that the running threshold keeps at each step
 
@@ -32,9 +33,18 @@ def geometric_median(points: Tensor, max_iterations: int = 100, tolerance: float
     """
     guess = points.mean(0)
     for _ in range(max_iterations):
-        # The clamp only matters if the estimate lands on a point, where the weight is infinite.
-        weights = 1 / (points - guess).norm(dim=1).clamp(min=1e-12)  # (N,)
+        distance = (points - guess).norm(dim=1)  # (N,)
+        # Points that the estimate has landed on pull nowhere, but may hold it.
+        here = distance <= 1e-6 * distance.max()
+        weights = torch.where(here, 0, 1 / distance.clamp(min=1e-12))
+        if here.all():
+            return guess
         moved = (weights / weights.sum()) @ points
+        if here.any():  # stay if they outweigh the pull of the others (Vardi and Zhang 2000, 2.6)
+            pull = (weights[:, None] * (points - guess)).sum(0).norm()
+            if pull <= here.sum():
+                return points[here].mean(0)
+            moved = moved.lerp(guess, here.sum() / pull)
         if (moved - guess).norm() < tolerance:
             return moved
         guess = moved
@@ -158,7 +168,11 @@ class SparseDictionary(nn.Module):
         """
         fired = torch.zeros_like(self.idle)
         fired.index_add_(0, indices.flatten(), (values != 0).flatten().to(fired.dtype))
-        self.idle.add_(values.shape[0]).masked_fill_(fired > 0, 0)
+        rows = values.shape[0]
+        if distributed():  # every process has rows of its own, as many as the others
+            dist.all_reduce(fired)
+            rows *= dist.get_world_size()
+        self.idle.add_(rows).masked_fill_(fired > 0, 0)
 
     def aux_loss(self, residual: Tensor, activations: Tensor, strength: Tensor) -> Tensor:
         """AuxK (Gao et al. 2024, A.2): let the strongest dead features explain what is left over.
@@ -169,8 +183,8 @@ class SparseDictionary(nn.Module):
             strength: what selection goes by (the activation or its magnitude), (B, F).
 
         Returns:
-            ||e - W_d f_aux||^2 / Var(e), a scalar; 0 while no feature is dead. No bias is added:
-            the residual already lacks it.
+            ||e - W_d f_aux||^2 / Var(e), a scalar; 0 while no feature is dead, and where e does not
+            vary: one row, or nothing left over. No bias is added: the residual already lacks it.
         """
         dead = self.dead
         number = min(self.aux_k, int(dead.sum()))
@@ -180,7 +194,9 @@ class SparseDictionary(nn.Module):
         target = residual.detach()
         error = target - self.combine(activations.gather(-1, indices), indices)
         spread = (target - target.mean(0)).square().sum(-1).mean()
-        return (error.square().sum(-1).mean() / spread).nan_to_num()
+        varies = spread > 1e-6 * target.square().sum(-1).mean()
+        scale = torch.where(varies, spread, 1)
+        return torch.where(varies, error.square().sum(-1).mean() / scale, 0)
 
     @torch.no_grad()
     def scale_biases(self, factor: float) -> None:

@@ -28,3 +28,21 @@ def adaptive_weight(
     (rec,) = torch.autograd.grad(reconstruction, last_weight, retain_graph=True)
     (adv,) = torch.autograd.grad(adversarial, last_weight, retain_graph=True)
     return (rec.norm() / (adv.norm() + epsilon)).clamp(0, 1e4).detach()
+
+
+def gradient_ratio(
+    reconstruction: Tensor, other: Tensor, weight: Tensor, largest: float, epsilon: float = 1e-4
+) -> Tensor:
+    """|grad L_rec| / (|grad L_other| + eps) at a weight, in [0, largest], detached.
+
+    As `adaptive_weight`, for losses in any unit. A published cap belongs to losses that are summed
+    over the C H W values of an image; for means over them it is the published cap / (C H W).
+
+    Args:
+        reconstruction, other: losses, scalar; ``weight``: the parameter that both reach.
+        largest: the cap.
+        epsilon: keeps the ratio finite.
+    """
+    (rec,) = torch.autograd.grad(reconstruction, weight, retain_graph=True)
+    (own,) = torch.autograd.grad(other, weight, retain_graph=True)
+    return (rec.norm() / (own.norm() + epsilon)).clamp(0, largest).detach()

@@ -36,6 +36,17 @@ def gumbel(shape: torch.Size | tuple[int, ...], device=None) -> Tensor:
     return -torch.log(-torch.log(u))
 
 
+def gumbel_at(positions: Tensor, num_tokens: int, codebook_size: int) -> Tensor:
+    """Gumbel noise for the codes at some positions of a grid: (B, M) -> (B, M, K).
+
+    What a token receives does not depend on which others are asked for: uniform numbers are drawn
+    for all N, their logarithms, which cost more, taken of the M.
+    """
+    u = torch.rand(len(positions), num_tokens, codebook_size, device=positions.device)
+    u = u.gather(1, positions[..., None].expand(-1, -1, codebook_size)).clamp_(1e-20, 1 - 1e-7)
+    return u.log_().neg_().log_().neg_()
+
+
 def sample_categorical(logits: Tensor) -> Tensor:
     """One draw from softmax(logits) along the last axis: (..., K) -> (...) int64.
 

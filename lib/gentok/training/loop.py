@@ -104,7 +104,8 @@ def fit(
         model: what to train; parameters with ``requires_grad=False`` stay as they are.
         batches: ``batches(step)`` gives the whole batch of a step as a dictionary of tensors (or
             lists) of equal length; the same step must always give the same batch. Each process
-            takes its share of the rows.
+            takes its share of the rows; from a source that has ``part(step, index, count)``, such
+            as `gentok.data.folder_batches` makes, it asks for no others.
         steps: optimiser steps of each player, earlier runs of a resumed training included.
         lr: peak learning rate; ``betas`` and ``weight_decay`` are AdamW's.
         groups: parameters with a weight decay or a learning rate of their own, such as
@@ -141,7 +142,8 @@ def fit(
             ``accumulate`` is above 1 and a layer cannot give the whole batch's result.
         FloatingPointError: if a loss or a weight is no longer finite; the last checkpoint is good.
         OSError: if a checkpoint cannot be written; the one before it is intact.
-        KeyboardInterrupt: on Ctrl-C, after the step is complete and saved if ``out`` is given.
+        KeyboardInterrupt: on Ctrl-C, after the step is complete and saved if ``out`` is given; with
+            ``out`` also on SIGTERM and SIGHUP.
     """
     settings = {
         "steps": steps, "lr": lr, "betas": list(betas), "weight_decay": weight_decay,
@@ -179,7 +181,7 @@ def fit(
         for step in range(start, steps):
             _seed_noise(seed, step, accelerator.process_index)
             rate = lr * schedule_factor(step, steps, warmup, schedule)
-            micro_batches = run.share(batches(step))
+            micro_batches = run.share(batches, step)
             for turn, player in enumerate(players):
                 optimizer = run.optimizers[turn]
                 set_rate(optimizer, rate)

@@ -30,6 +30,10 @@ from gentok.training.schedules import described, knows_length
 from gentok.training.shard import slice_like, whole
 
 MOMENTS = ("step", "exp_avg", "exp_avg_sq")  # what AdamW remembers of a parameter
+# What asks a run to stop; Windows has no SIGHUP.
+REQUESTS = [
+    getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)
+]
 
 
 class Run:
@@ -69,26 +73,30 @@ class Run:
         """Training time so far, earlier runs of a resumed training included."""
         return self._earlier + time.monotonic() - self._began
 
-    def share(self, batch: dict) -> list[dict]:
-        """Begin a step: cut this process's rows out of its batch, in micro-batches, on the device.
+    def share(self, batches: Callable[[int], dict], step: int) -> list[dict]:
+        """Begin a step: this process's rows of its batch, in micro-batches, on the device.
 
         Raises:
             ValueError: if the rows do not divide evenly.
         """
         self._sums = {}
+        accumulate = self.settings["accumulate"]
+        index, count = self.accelerator.process_index, self.accelerator.num_processes
+        if count > 1 and hasattr(batches, "part"):  # the source reads this process's rows alone
+            batch, first, parts = batches.part(step, index, count), 0, accumulate
+        else:
+            batch, first, parts = batches(step), index * accumulate, count * accumulate
         sizes = {name: len(value) for name, value in batch.items()}
-        parts = self.accelerator.num_processes * self.settings["accumulate"]
         rows = next(iter(sizes.values()), 0)
         if rows == 0 or rows % parts or set(sizes.values()) != {rows}:
             raise ValueError(
-                f"a batch needs equal numbers of rows, a multiple of {parts} "
+                f"a batch needs equal numbers of rows, a multiple of {count * accumulate} "
                 f"(processes x accumulate); got {sizes}"
             )
         size = rows // parts
-        first = self.accelerator.process_index * self.settings["accumulate"]
         return [
             {name: self._place(value[i * size : (i + 1) * size]) for name, value in batch.items()}
-            for i in range(first, first + self.settings["accumulate"])
+            for i in range(first, first + accumulate)
         ]
 
     def note(self, player: Player, loss: Tensor, parts: dict[str, Tensor]) -> None:
@@ -210,26 +218,39 @@ class Run:
 
     @contextmanager
     def interruptible(self) -> Iterator[threading.Event]:
-        """Turn the first Ctrl-C into an event, so that the step can end and be saved.
+        """Turn the first request to stop into an event, so that the step can end and be saved.
 
-        A second Ctrl-C stops at once. Without a checkpoint, or outside the main thread (where
+        Requests are Ctrl-C and what clusters and terminals send before they end a process (SIGTERM,
+        SIGHUP). A second one stops at once. Without a checkpoint, or outside the main thread (where
         Python takes no signals), nothing changes.
         """
         stop = threading.Event()
         if self.out is None or threading.current_thread() is not threading.main_thread():
             yield stop
             return
-        before = signal.getsignal(signal.SIGINT)
+        before = {number: signal.getsignal(number) for number in REQUESTS}
+        # What nohup had set to be ignored stays so; Ctrl-C is held also in a job started in the
+        # background, which a shell starts deaf to it.
+        before = {
+            number: handler
+            for number, handler in before.items()
+            if number == signal.SIGINT or handler is not signal.SIG_IGN
+        }
+
+        def restore() -> None:
+            for number, handler in before.items():
+                signal.signal(number, handler)
 
         def hold(number: int, frame: Any) -> None:
             stop.set()
-            signal.signal(signal.SIGINT, before)
+            restore()
 
-        signal.signal(signal.SIGINT, hold)
+        for number in before:
+            signal.signal(number, hold)
         try:
             yield stop
         finally:
-            signal.signal(signal.SIGINT, before)
+            restore()
 
     def _adamw(self, player: Player) -> torch.optim.AdamW:
         device = self.accelerator.device.type

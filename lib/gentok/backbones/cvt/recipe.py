@@ -17,7 +17,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from gentok.backbones.cvt.crops import folder_crops
+from gentok.backbones.cvt.crops import random_crop
 from gentok.backbones.cvt.model import PRESETS, CvT, CvTConfig, build
 from gentok.backbones.cvt.rivals import HELD_OUT, Rivals, accuracies, start
 from gentok.base import vit
@@ -169,7 +169,9 @@ def draws(task: Plan, seed: int) -> Batches:
     """
     size, rows = task.size, task.classifier.batch_size
     if task.data == "folder":
-        draw, num_classes = folder_crops(_folder(size), size.image_size, rows, seed)
+        draw, num_classes = folder_batches(
+            _folder(size), size.image_size, rows, seed, crop=random_crop
+        )
         if num_classes > size.num_classes:
             raise ValueError(f"num_classes: the data have {num_classes}, got {size.num_classes}")
         return draw

@@ -7,6 +7,7 @@ that NAT and ENAT differ in their blocks and in nothing else.
 Shapes: B batch, N tokens, M masked tokens, D channels, K codes.
 """
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass, replace
 
 import torch
@@ -96,7 +97,7 @@ class NATBlock(AdaLNBlock):
         super().__init__(dim, SelfAttention(dim, num_heads), Mlp(dim, mlp_ratio * dim))
 
 
-class MaskedTokenModel(nn.Module):
+class MaskedTokenModel(nn.Module, ABC):
     """Base of NAT and ENAT: everything but the blocks between embedding and head."""
 
     def __init__(self, config: MaskedTokenConfig):
@@ -120,13 +121,13 @@ class MaskedTokenModel(nn.Module):
             if isinstance(module, Modulation):
                 nn.init.zeros_(module.linear.weight)
 
+    @abstractmethod
     def features(self, x: Tensor, c: Tensor, groups: Groups, previous: Tensor | None) -> Tensor:
         """The blocks: embedded tokens (B, N, D) and condition (B, D) -> features (B, N, D).
 
         ``groups`` says which tokens are masked; ``previous`` are an earlier step's features, (B, N,
         D), or None.
         """
-        raise NotImplementedError
 
     def embed(
         self, codes: Tensor, label: Tensor, groups: Groups, previous: Tensor | None
@@ -153,6 +154,25 @@ class MaskedTokenModel(nn.Module):
             ValueError: on wrong shapes or types, labels out of range, or a mask that hides a token
                 that was visible in the earlier step.
         """
+        state, _ = self._look(codes, label, mask, previous)
+        return self.head(self.norm(state.features), self.embedding.word.weight), state
+
+    def guess(
+        self, codes: Tensor, label: Tensor, mask: Tensor, previous: State | None = None
+    ) -> tuple[Tensor, Tensor, State]:
+        """As :meth:`forward`, for the M masked tokens alone: all that sampling needs.
+
+        Returns:
+            logits (B, M, K), the tokens' positions (B, M) and the state for the next step.
+        """
+        state, groups = self._look(codes, label, mask, previous)
+        chosen = self.norm(take(state.features, groups.masked))
+        return self.head(chosen, self.embedding.word.weight), groups.masked, state
+
+    def _look(
+        self, codes: Tensor, label: Tensor, mask: Tensor, previous: State | None
+    ) -> tuple[State, Groups]:
+        """Check the arguments and apply the network, up to its final norm."""
         self._check(codes, label)
         if mask.shape != codes.shape or mask.dtype != torch.bool:
             raise ValueError(
@@ -160,7 +180,7 @@ class MaskedTokenModel(nn.Module):
             )
         groups = Groups.from_masks(mask, None if previous is None else previous.mask)
         features = self.embed(codes, label, groups, None if previous is None else previous.features)
-        return self.head(self.norm(features), self.embedding.word.weight), State(features, mask)
+        return State(features, mask), groups
 
     def loss(self, batch: dict, step: int = 0) -> tuple[Tensor, dict[str, Tensor]]:
         """Cross-entropy on the masked tokens of a random corruption.

@@ -1,9 +1,10 @@
 """From nothing but masks to a grid of codes in a few steps (MaskGIT; ENAT's released sampler).
 
 Each step guesses all masked tokens at once, keeps the most confident and masks the rest again. It
-needs of a network only ``network(codes, label, mask, previous) -> (logits, state)``.
+needs of a network ``guess(codes, label, mask, previous) -> (logits, positions, state)``, see
+:class:`gentok.base.masked.nat.MaskedTokenModel`.
 
-Shapes: B batch, N tokens, K codes.
+Shapes: B batch, N tokens, M masked tokens of a step, K codes.
 """
 
 import math
@@ -14,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from gentok.process.guidance import guide
-from gentok.process.masked import gumbel, num_masked_after, remask, sample_categorical
+from gentok.process.masked import gumbel, gumbel_at, num_masked_after, remask
 
 
 @dataclass(frozen=True)
@@ -108,18 +109,20 @@ def generate(
             if name == "free" and schedule.guidance_scale == 0:
                 continue
             previous = states[name] if schedule.reuse else None
-            logits[name], states[name] = network(codes, condition, mask, previous)
+            logits[name], hidden, states[name] = network.guess(codes, condition, mask, previous)
         guided = logits["given"]
         if "free" in logits:
             guided = guide(guided, logits["free"], 1 + scale)
-        log_p = F.log_softmax(guided, dim=-1)  # (B, N, K)
+        log_p = F.log_softmax(guided, dim=-1)  # (B, M, K)
         heat = max(schedule.sample_temperature * remaining, 1e-3)
-        codes = torch.where(mask, sample_categorical(log_p / heat), codes)
+        noise = gumbel_at(hidden, config.num_tokens, config.codebook_size)
+        chosen = (log_p / heat + noise).argmax(-1)  # (B, M)
+        codes = codes.scatter(1, hidden, chosen)
         # Confidence is the probability at temperature 1; what is visible stays visible.
-        confidence = log_p.gather(-1, codes[..., None]).squeeze(-1)  # (B, N)
-        noise = schedule.mask_temperature * remaining * gumbel(confidence.shape, label.device)
-        confidence = (confidence + noise).masked_fill(~mask, math.inf)
-        mask = remask(confidence, counts[step + 1])
+        confidence = torch.full(shape, math.inf, device=label.device)
+        confidence.scatter_(1, hidden, log_p.gather(-1, chosen[..., None]).squeeze(-1))
+        noise = schedule.mask_temperature * remaining * gumbel(shape, label.device)
+        mask = remask(confidence + noise, counts[step + 1])
         if trace is not None:
             trace.append(Trace(codes, mask, states["given"].features))
     return codes

@@ -1,164 +1,79 @@
 """How `gentok train fa_vae` trains: the tokenizer, then a LightningDiT on its latents.
 
 The checkpoint that `train` is told to write holds the tokenizer; the generator's stands beside it
-under the same name with ``-generator``. Each stage resumes by itself.
+under the same name with ``-generator``. Each stage resumes by itself. A plan with rivals trains two
+other tokenizers in the same way instead of a generator.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from gentok.base import lightning_dit
-from gentok.base.judging import reconstructions, samples
+from gentok.base.judging import HELD_OUT, reconstructions, samples
+from gentok.base.kl_vae import KLVAEConfig
 from gentok.base.lightning_dit import LightningDiT, LightningDiTConfig
 from gentok.base.pipeline import Pipeline
 from gentok.data import ImageSet, batches, folder_batches, photographs, plain_shapes
 from gentok.data.folder import find, missing
-from gentok.latents.fa_vae.model import FAVAE, PRESETS, FAVAEConfig, build
+from gentok.latents.fa_vae.model import FAVAE, FAVAEConfig, build
+from gentok.latents.fa_vae.plans import KINDS, OURS, Plan, plan, sampler_of
+from gentok.measure.images import psnr
+from gentok.measure.spectrum import band_errors
 from gentok.show.media import save_grid
 from gentok.training.loop import fit, load_model
-from gentok.training.plan import Stage, preset_of
 from gentok.training.profiles import Profile
+from gentok.training.stages import stage
 from gentok.training.weights import Weights
 
 Batches = Callable[[int], dict[str, Tensor]]
-PATCHES = 8192  # photographs' patches that a small preset trains on
 FOLDER = "images"  # of GENTOK_DATA, one sub-folder a class, for presets of large images
-SAMPLER = {"num_steps": 50, "guidance_scale": 2.0}  # of the pictures that `sample` draws
-
-
-@dataclass(frozen=True)
-class Plan:
-    """What decides a training of FA-VAE and of the generator on its latents.
-
-    Args:
-        data: ``"photographs"`` (patches of the embedded ones), ``"plain"`` (the world's shapes on
-            plain floors), or ``"folder"``: ImageNet's layout under ``GENTOK_DATA/images/<class>/``.
-        pictures: how many photographs' patches or shapes.
-        size: of the tokenizer; ``generator_size``: of the LightningDiT, but for what the tokenizer
-            and the data decide (channels, grid, classes).
-        tokenizer, generator: how each is trained.
-    """
-
-    data: str
-    pictures: int
-    size: FAVAEConfig
-    generator_size: LightningDiTConfig
-    tokenizer: Stage
-    generator: Stage
-
-
-PUBLISHED = ("f16d32-a", "f16d32-b")  # sizes that follow VA-VAE's plan
-
-
-def plan(preset: str, profile: Profile) -> Plan:
-    """The training of a preset.
-
-    Raises:
-        ValueError: if there is no such preset.
-    """
-    size = preset_of(PRESETS, preset)
-    if preset in PUBLISHED:
-        return _published(size, profile)
-    if preset == "world-32":
-        return _world(size, profile)
-    steps = profile.pick(smoke=4, cpu=600, gpu=20_000)
-    batch_size = profile.pick(smoke=4, cpu=16, gpu=64)
-    tokenizer = Stage(
-        steps=steps, batch_size=batch_size, lr=3e-3, betas=(0.5, 0.9), schedule="cosine"
-    )
-    generator = Stage(
-        steps=profile.pick(smoke=4, cpu=600, gpu=20_000),
-        batch_size=batch_size,
-        lr=1e-3,
-        betas=(0.9, 0.95),
-        ema=0.995,
-    )
-    dit = replace(lightning_dit.PRESETS["tiny"], patch_size=2)
-    return Plan("photographs", PATCHES, _adversary_at(size, 0.6, steps), dit, tokenizer, generator)
-
-
-def _world(size: FAVAEConfig, profile: Profile) -> Plan:
-    """Shapes on plain floors: an hour on one core."""
-    steps = profile.pick(smoke=4, cpu=600, long=3500, gpu=20_000)
-    tokenizer = Stage(
-        steps=steps,
-        batch_size=profile.pick(smoke=4, cpu=16, gpu=64),
-        lr=2e-3,
-        betas=(0.9, 0.99),
-        warmup=profile.pick(smoke=1, cpu=50),
-        schedule="cosine",
-        ema=0.995,
-    )
-    generator = Stage(
-        steps=profile.pick(smoke=4, cpu=600, long=6000, gpu=40_000),
-        batch_size=profile.pick(smoke=4, cpu=32, gpu=256),
-        lr=1.5e-3,
-        betas=(0.9, 0.95),
-        warmup=profile.pick(smoke=1, cpu=100),
-        schedule="cosine",
-        ema=0.999,
-    )
-    dit = replace(lightning_dit.PRESETS["tiny"], dim=160, depth=6, num_heads=4, patch_size=2)
-    pictures = profile.pick(smoke=32, cpu=16_384)
-    return Plan("plain", pictures, _adversary_at(size, 0.8, steps), dit, tokenizer, generator)
-
-
-def _published(size: FAVAEConfig, profile: Profile) -> Plan:
-    """VA-VAE's: 250,000 steps of the tokenizer, 64 epochs of the generator."""
-    batch_size = profile.pick(smoke=4, cpu=16, gpu=256)
-    tokenizer = Stage(
-        steps=profile.pick(smoke=4, cpu=600, gpu=250_000),
-        batch_size=batch_size,
-        lr=1e-4,
-        betas=(0.5, 0.9),
-    )
-    generator = Stage(
-        steps=profile.pick(smoke=4, cpu=600, gpu=80_000),
-        batch_size=batch_size,
-        lr=2e-4,
-        betas=(0.9, 0.95),
-        ema=0.9999,
-    )
-    return Plan("folder", 0, size, lightning_dit.PRESETS["xl/1"], tokenizer, generator)
-
-
-def _adversary_at(size: FAVAEConfig, share: float, steps: int) -> FAVAEConfig:
-    """The published start of the adversary is far beyond the end of a short run."""
-    start = int(share * steps)
-    return replace(
-        size, low=replace(size.low, gan_start=start), high=replace(size.high, gan_start=start)
-    )
 
 
 def train(
     preset: str, profile: Profile, *, out: str | Path | None, resume: bool, seed: int
 ) -> FAVAE:
-    """Train tokenizer and generator.
+    """Train the tokenizer, then a generator on its latents, or its rivals.
 
     Returns:
         the trained tokenizer.
 
     Raises:
-        FileNotFoundError: if the plan's pictures are absent.
+        FileNotFoundError: if the plan's pictures, or the weights of a loss, are absent.
         ValueError: if there is no such preset.
     """
     task = plan(preset, profile)
     source, num_classes = pictures(task, seed)
-    torch.manual_seed(seed)
-    model = fit(
-        build(task.size).to(profile.device),
-        _draw(source, task.tokenizer.batch_size, seed),
-        **task.tokenizer.fit_arguments(),
-        seed=seed,
-        out=out,
-        resume=resume,
-    ).ema
-    _train_generator(task, model, source, num_classes, out, resume, seed)
+    files = {"out": out, "resume": resume}
+    model = train_kind(OURS, task, source, profile, seed, **files)
+    if task.generator is not None:
+        _train_generator(task, model, source, num_classes, out, resume, seed)
+        return model
+    for kind in task.rivals:
+        train_kind(kind, task, source, profile, seed, out=stage(out, kind), resume=resume)
     return model
+
+
+def train_kind(
+    kind: str, task: Plan, source: ImageSet | Batches, profile: Profile, seed: int, **options: Any
+) -> nn.Module:
+    """Train FA-VAE or a rival of it by one stage.
+
+    Args:
+        kind: of `KINDS`; ``source``: images, or batches of them.
+        options: of `fit` (``out``, ``resume``, ``progress``).
+
+    Returns:
+        the averaged tokenizer, or as the last step left it where the plan averages none.
+    """
+    torch.manual_seed(seed)
+    model = KINDS[kind][1](task.sizes()[kind]).to(profile.device)
+    draw = _draw(source, task.tokenizer.batch_size, seed)
+    return fit(model, draw, **task.tokenizer.fit_arguments(), seed=seed, **options).ema
 
 
 def _train_generator(
@@ -281,36 +196,80 @@ def _collect(checkpoint: str | Path) -> dict[str, nn.Module]:
 # --- weights --------------------------------------------------------------------------------------
 
 
-def _bare(checkpoint: Path) -> dict[str, nn.Module]:
-    """As `_collect`, the tokenizer without what only its training needs."""
-    parts = _collect(checkpoint)
-    model, branches = parts["tokenizer"], {}
-    for name in ("low", "high"):
-        branches[name] = replace(getattr(model.config, name), gan_weight=0.0, vf_weight=0.0)
-    bare = build(replace(model.config, **branches))
-    weights = model.state_dict()
+def _bare(model: nn.Module) -> nn.Module:
+    """A tokenizer without what only its training needs."""
+    config = model.config
+    if isinstance(config, KLVAEConfig):
+        config = replace(config, gan_weight=0.0, vf_weight=0.0)
+    else:
+        low, high = (
+            replace(side, gan_weight=0.0, vf_weight=0.0) for side in (config.low, config.high)
+        )
+        config = replace(config, low=low, high=high)
+    bare, weights = type(model)(config), model.state_dict()
     bare.load_state_dict({name: weights[name] for name in bare.state_dict()})
-    return parts | {"tokenizer": bare.eval()}
+    return bare.eval()
+
+
+def _collect_bare(checkpoint: Path) -> dict[str, nn.Module]:
+    parts = _collect(checkpoint)
+    return parts | {"tokenizer": _bare(parts["tokenizer"])}
+
+
+def _collect_kinds(checkpoint: Path) -> dict[str, nn.Module]:
+    """All tokenizers of photographs, without what only their training needs."""
+    files = {kind: checkpoint if kind == OURS else stage(checkpoint, kind) for kind in KINDS}
+    return {kind: _bare(load_model(path, *KINDS[kind])) for kind, path in files.items()}
 
 
 def _measure(system: Pipeline, n: int) -> dict[str, float]:
     return samples(system, n) | {"psnr": reconstructions(system.tokenizer, n)["psnr"]}
 
 
-def _data(profile: Profile, seed: int) -> dict[str, ImageSet]:
-    return {"training": pictures(plan("world-32", profile), seed)[0]}
+@torch.no_grad()
+def _measure_kinds(tokenizers: nn.ModuleDict, n: int) -> dict[str, float]:
+    """PSNR (dB, mean over patches) and mean squared error of the high bands, of each tokenizer."""
+    found, x = {}, photographs(64, "test", HELD_OUT, n).floats()
+    for kind, tokenizer in tokenizers.items():
+        parts = [tokenizer.decode(tokenizer.encode(part)) for part in x.split(50)]
+        y = torch.cat(parts).clamp(-1, 1)
+        found[f"{kind}_psnr"] = float(psnr(x, y).mean())
+        found[f"{kind}_high_mse"] = band_errors(x, y)["high"]
+    return found
+
+
+def _data(preset: str, profile: Profile, seed: int) -> dict[str, ImageSet]:
+    return {"training": pictures(plan(preset, profile), seed)[0]}
 
 
 def _assemble(tokenizer: FAVAE, generator: LightningDiT) -> Pipeline:
-    return Pipeline(tokenizer, generator, **SAMPLER)
+    return Pipeline(tokenizer, generator, **sampler_of(tokenizer.config))
 
 
-WEIGHTS = Weights(
-    preset="world-32",
-    parts={"tokenizer": (FAVAEConfig, build), "generator": (LightningDiTConfig, LightningDiT)},
-    train=train,
-    collect=_bare,
-    assemble=_assemble,
-    measure=_measure,
-    data=_data,
-)
+def _side_by_side(**tokenizers: nn.Module) -> nn.ModuleDict:
+    return nn.ModuleDict(tokenizers)
+
+
+WEIGHTS = {
+    "fa_vae": Weights(
+        preset="world-32",
+        parts={
+            "tokenizer": (FAVAEConfig, build),
+            "generator": (LightningDiTConfig, LightningDiT),
+        },
+        train=train,
+        collect=_collect_bare,
+        assemble=_assemble,
+        measure=_measure,
+        data=partial(_data, "world-32"),
+    ),
+    "fa_vae_photographs": Weights(
+        preset="photographs-64",
+        parts=KINDS,
+        train=train,
+        collect=_collect_kinds,
+        assemble=_side_by_side,
+        measure=_measure_kinds,
+        data=partial(_data, "photographs-64"),
+    ),
+}

@@ -112,7 +112,13 @@ class RAEDiT(nn.Module):
         Args:
             z: latents, (n, C, g, g), n above 1.
             momentum: the public code's running estimate uses 0.1; 1 takes the batch's as they are.
+
+        Raises:
+            ValueError: if the shape is another, or there is one latent: it has no variance.
         """
+        if z.shape[1:] != self.latent_mean.shape or len(z) < 2:
+            wanted = ", ".join(str(size) for size in self.latent_mean.shape)
+            raise ValueError(f"latents must be (n, {wanted}), n above 1, got {tuple(z.shape)}")
         self.latent_mean.lerp_(z.mean(0), momentum)
         self.latent_var.lerp_(z.var(0), momentum)
 
@@ -248,6 +254,10 @@ _TINY = RAEDiTConfig(
 )
 PRESETS: dict[str, RAEDiTConfig] = {
     "tiny": _TINY,
+    # The book's own, on the 64 channels of its small encoder.
+    "world-32": replace(
+        _TINY, backbone=replace(_TINY.backbone, dim=128, depth=5), head_dim=192, head_heads=6
+    ),
     **{
         f"dit-dh-{size}": RAEDiTConfig(
             replace(LIGHTNING[f"{size}/1-rae"], published_params=None), published_params=count

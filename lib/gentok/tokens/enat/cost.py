@@ -52,6 +52,9 @@ def enat_step_macs(config: ENATConfig, num_new: int, num_old: int, num_masked: i
 def sample_macs(config: MaskedTokenConfig, num_steps: int | None = None, reuse: bool = True) -> int:
     """MACs of one sample, one branch, over the steps of the cosine schedule.
 
+    The head is counted on all N tokens, as in the released code. Sampling needs it on the masked
+    ones alone, and `gentok.base.masked.unmask.generate` spares the rest.
+
     Args:
         config: of a NAT or an ENAT.
         num_steps: T; the configuration's own if None.

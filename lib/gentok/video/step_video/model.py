@@ -19,6 +19,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from gentok.nn.latents import NormalizedChannels
 from gentok.nn.position import TimestepEmbedding
 from gentok.nn.rope import grid_positions
 from gentok.nn.transformer import init_linears_xavier
@@ -89,15 +90,15 @@ class StepVideoConfig:
         return (self.frames, self.in_channels, self.height, self.width)
 
 
-class StepVideo(nn.Module):
+class StepVideo(NormalizedChannels):
     """Velocity of noisy video latents, given time and prompt.
 
-    The paper's latents are used as they are. A small tokenizer's need not have unit variance:
-    `set_statistics` lets the model normalise each channel (mean 0, deviation 1 until then).
+    The paper's latents are used as they are; `set_statistics` lets the model normalise each
+    channel of a small tokenizer's.
     """
 
     def __init__(self, config: StepVideoConfig):
-        super().__init__()
+        super().__init__(config.in_channels, "(B, T, C, h, w)")
         self.config = config
         dim, values = config.dim, config.in_channels * config.patch_size**2
         self.patchify = nn.Linear(values, dim)
@@ -109,32 +110,8 @@ class StepVideo(nn.Module):
         self.norm_out = nn.LayerNorm(dim, eps=1e-6, elementwise_affine=False)
         self.table = nn.Parameter(torch.randn(2, dim) / dim**0.5)
         self.proj_out = nn.Linear(dim, values)
-        self.register_buffer("latent_mean", torch.zeros(config.in_channels))
-        self.register_buffer("latent_std", torch.ones(config.in_channels))
         init_linears_xavier(self)
         nn.init.zeros_(self.proj_out.weight)
-
-    @torch.no_grad()
-    def set_statistics(self, latents: Tensor) -> None:
-        """Take mean and deviation of each channel from latents (B, T, C, h, w)."""
-        flat = latents.transpose(1, 2).transpose(0, 1).flatten(1)  # (C, ...)
-        self.latent_mean.copy_(flat.mean(1))
-        self.latent_std.copy_(flat.std(1).clamp_min(1e-6))
-
-    def normalize(self, latent: Tensor) -> Tensor:
-        """Tokenizer's latents -> the model's own units; (B, T, C, h, w).
-
-        Raises:
-            ValueError: if ``latent`` has another number of axes or channels.
-        """
-        channels = self.config.in_channels
-        if latent.ndim != 5 or latent.shape[2] != channels:
-            raise ValueError(f"latent must be (B, T, {channels}, h, w), got {tuple(latent.shape)}")
-        return (latent - self.latent_mean[:, None, None]) / self.latent_std[:, None, None]
-
-    def denormalize(self, x: Tensor) -> Tensor:
-        """The inverse of :meth:`normalize`."""
-        return x * self.latent_std[:, None, None] + self.latent_mean[:, None, None]
 
     def forward(self, x: Tensor, t: Tensor, clip: Tensor, llm: Tensor, mask: Tensor) -> Tensor:
         """Predict the velocity.

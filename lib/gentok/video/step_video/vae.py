@@ -99,6 +99,14 @@ class VideoVAEConfig:
         return 3 if self.patchify else 5
 
     @property
+    def left_over(self) -> tuple[int, ...]:
+        """Frames that the last chunk may have: 1 for a picture, up to 17.
+
+        The first latent frame stands for one frame, each other for eight (version 1: four).
+        """
+        return tuple(range(1, CHUNK + 1, 8 if self.patchify else 4))
+
+    @property
     def latent_shape(self) -> tuple[int, int, int, int]:
         """(t, z, h, w) of one chunk."""
         sides = self.height // self.factor, self.width // self.factor
@@ -191,8 +199,9 @@ class VideoVAE(nn.Module):
         """Clips (B, T, 3, H, W) in [-1, 1] -> the Gaussian over latents (B, t, z, h, w).
 
         Raises:
-            ValueError: if T is not a number of whole chunks, perhaps with 1 or 9 frames left over,
-                or H or W is no multiple of ``config.factor``.
+            ValueError: if T is not a number of whole chunks, perhaps with one of
+                ``config.left_over`` frames after them, or H or W is no multiple of
+                ``config.factor``.
         """
         self._check(video)
         moments = [self.encoder(chunk) for chunk in _channels_first(video).split(CHUNK, dim=2)]
@@ -207,23 +216,37 @@ class VideoVAE(nn.Module):
         return LatentSpace("continuous", (None, config.latent_channels, *size), "video")
 
     def encode(self, x: Tensor, sample: bool = False) -> Tensor:
-        """Clips (B, T, 3, H, W) -> latents (B, t, z, h, w): the mean, or a draw."""
-        posterior = self.posterior(x)
+        """Clips (B, T, 3, H, W) or pictures (B, 3, H, W) -> latents (B, t, z, h, w).
+
+        A picture is a clip of one frame and has one latent frame. A clip whose length does not come
+        out even holds its last frame until it does; `decode` cuts that off if told T.
+
+        Args:
+            x: in [-1, 1]; H and W multiples of ``config.factor``.
+            sample: draw from the posterior instead of taking its mean.
+        """
+        posterior = self.posterior(self._whole(x[:, None] if x.ndim == 4 else x))
         return posterior.sample() if sample else posterior.mode()
 
-    def decode(self, z: Tensor, blend: bool = True) -> Tensor:
+    def decode(self, z: Tensor, blend: bool = True, frames: int | None = None) -> Tensor:
         """Latents (B, t, z, h, w) -> clips (B, T, 3, H, W), not clamped.
 
         Args:
             z: latents of one or several chunks in a row.
             blend: mix the two frames at each seam, see :func:`blend_seams`.
+            frames: T, the first so many frames; None for all that the latents stand for.
+
+        Raises:
+            ValueError: if ``z`` is no such latent, or stands for fewer frames.
         """
         channels = self.config.latent_channels
         if z.ndim != 5 or z.shape[2] != channels:
             raise ValueError(f"z must be (B, t, {channels}, h, w), got {tuple(z.shape)}")
         chunks = _channels_first(z).split(self.config.latent_frames, dim=2)
         video = torch.cat([self.decoder(chunk) for chunk in chunks], 2).transpose(1, 2)
-        return blend_seams(video) if blend else video
+        if frames is not None and not 1 <= frames <= video.shape[1]:
+            raise ValueError(f"frames must lie in [1, {video.shape[1]}], got {frames}")
+        return (blend_seams(video) if blend else video)[:, :frames]
 
     def reconstruct(self, video: Tensor) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
         """Reconstruction (B, T, 3, H, W) from a draw, pixel + KL loss, and their parts."""
@@ -254,10 +277,20 @@ class VideoVAE(nn.Module):
                 f"video must be (B, T, 3, H, W) with H and W multiples of {factor}, "
                 f"got {tuple(video.shape)}"
             )
-        if not video.shape[1] or video.shape[1] % CHUNK not in (0, 1, 9):
+        rest, accepted = video.shape[1] % CHUNK, self.config.left_over
+        if not video.shape[1] or rest not in (0, *accepted):
             raise ValueError(
-                f"video must have a multiple of {CHUNK} frames, plus 1 or 9, got {video.shape[1]}"
+                f"video must have a multiple of {CHUNK} frames, plus "
+                f"{' or '.join(map(str, accepted[:-1]))}, got {video.shape[1]}"
             )
+
+    def _whole(self, video: Tensor) -> Tensor:
+        """Hold the last frame until the number of frames is one that `posterior` accepts."""
+        rest = video.shape[1] % CHUNK
+        if video.ndim != 5 or not rest:
+            return video  # `posterior` says what is wrong with it, if anything
+        missing = min(length for length in self.config.left_over if length >= rest) - rest
+        return torch.cat([video, video[:, -1:].expand(-1, missing, -1, -1, -1)], 1)
 
 
 def _channels_first(x: Tensor) -> Tensor:
