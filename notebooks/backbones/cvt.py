@@ -462,6 +462,18 @@ plot.intervals(
     "Naming shapes at 32 pixels, seven arms",
     "test cross-entropy (nats, lower is better)",
 )
+# %% tags=["hide-input"]
+means = runs.groupby("variant")["nll_32"].mean().sort_values()
+blind = (runs["variant"] == "linear projection") & (runs["nll_32"] > 1.5)
+page.say(
+    "From the lowest test loss to the highest: {order}. Of the {n} networks "
+    "with linear projections **{stuck}** are still at a blind guess, a loss "
+    "above 1.5 nats.",
+    order=", ".join(f"*{name}* {value:.2f}" for name, value in means.items()),
+    n=int((runs["variant"] == "linear projection").sum()),
+    stuck=int(blind.sum()),
+)
+
 # %% [markdown]
 # All seven networks answer the same 4,096 questions after the same number of
 # steps. The arm *CvT* and the arm *linear projection* do not cost the
@@ -479,9 +491,9 @@ plot.intervals(
 # The ViT's table is resized by bicubic interpolation. **Predict first**: which
 # of the two enlargements does a CvT stand, and which a ViT?
 
-# %% mystnb={"image": {"alt": "Two panels. Left: accuracy of four arms at 32, 48 and 64 pixels with more floor; right: at 32 pixels and magnified by half"}} tags=["hide-input", "slide"]
+# %% mystnb={"image": {"alt": "Two panels. Left: accuracy of five arms at 32, 48 and 64 pixels with more floor; right: at 32 pixels and magnified by half"}} tags=["hide-input", "slide"]
 figure, axes = plt.subplots(1, 2, figsize=(9.4, 3.6), sharey=True)
-shown_arms = ("CvT", "CvT, tables", "ViT, table", "ViT, no table")
+shown_arms = [a for a in arms if a not in ("linear projection", "no overlap")]
 sights = (
     (("32", "48", "64"), "More floor: objects keep their pixels", axes[0]),
     (("32", "magnified"), "All magnified by a half", axes[1]),
@@ -507,6 +519,22 @@ for names, title, ax in sights:
 axes[1].set_xlabel("32 pixels, and the same at 48")
 axes[0].set_ylabel("test accuracy")
 axes[1].legend(bbox_to_anchor=(1, 1))
+# %% tags=["hide-input"]
+lost = 100 * runs.groupby("variant")["drop"].mean().astype(float)
+page.say(
+    "Points of accuracy lost at sides never seen, on average: CvT "
+    "**{cvt:.1f}**, with tables {tables:.1f}, with keys that are not squeezed "
+    "**{keys:.1f}**; ViT {vit:.1f}, without a table {none:.1f}. Magnified "
+    "pictures: CvT {large:.0%} right, ViT {other:.0%}.",
+    cvt=lost["CvT"],
+    tables=lost["CvT, tables"],
+    keys=lost["keys not squeezed"],
+    vit=lost["ViT, table"],
+    none=lost["ViT, no table"],
+    large=runs[runs["variant"] == "CvT"]["accuracy_magnified"].mean(),
+    other=runs[runs["variant"] == "ViT, table"]["accuracy_magnified"].mean(),
+)
+
 # %% [markdown]
 # *Nothing is tied to the side* does not mean *nothing was learned about it*. All
 # arms here saw one side only. Attention averages over all keys, and a larger
@@ -515,8 +543,16 @@ axes[1].legend(bbox_to_anchor=(1, 1))
 # Neither is a table, and both can be learned by heart. The network of the
 # opening saw two sides (and more steps): compare its accuracy at 64 pixels.
 #
-# Magnifying asks something else. Filters of 3×3 pixels meet edges that bend
-# half as fast as those they know. No table would help with that.
+# We had not expected the arm *keys not squeezed* to stand apart here. At 32
+# pixels the last block of a CvT reads four keys, one for each quarter of the
+# picture, and without squeezing sixteen. Whether so few keys invite a network to
+# learn quarters by heart, this figure cannot say; the claim C6 below was
+# found here and is not counted. A ViT without a table has nothing to lose: it
+# never knew a place and names what it can from a bag of patches.
+#
+# Magnifying asks something else. Filters of 3×3 pixels meet edges that bend less
+# than those they know, and no table would help with that. It costs the CvTs
+# more than the ViTs, which have less to lose.
 #
 # ## Look inside
 #
@@ -696,9 +732,12 @@ page.claims()
 # %% [markdown]
 # C1 and C4b are identities: tests hold them, and they are counted apart. Read
 # C2 with the loss in mind: an arm that sits longer on the loss of a blind guess
-# is *later*, which after equally many steps looks like *worse*. C5 is our
-# reading of the paper's argument; the paper itself changes the resolution only
-# together with fine-tuning.
+# is *later*, which after equally many steps looks like *worse*. C1c and C5 ask
+# what a ViT's table is worth, so they rest on ViTs that have learned to use it;
+# after these few steps theirs had not in every seed, and the gate *rival* says
+# so. C5 is our reading of the paper's argument; the paper itself changes the
+# resolution only together with fine-tuning. The drops above speak against it,
+# not for it: of a network that saw one side only.
 #
 # ## Is my run healthy?
 #
@@ -773,13 +812,14 @@ step_cost = enat_step_macs(generator.config, 0, 0, 64) / 64e3
 reading = cvt_macs(system.network.config, 32)
 first = 16 * 16  # tokens of the first stage
 cvt_loss = of("CvT, tables", "accuracy_32") - of("CvT", "accuracy_32")
-vit_loss = of("ViT, table", "accuracy_32") - of("ViT, no table", "accuracy_32")
 lessons = (
     f"1. A CvT without a position table names {ours[32]:.1%} of the shapes "
     f"right, its twin with tables {theirs[32]:.1%}; at sizes never seen "
     f"{ours[64]:.1%} and {ours[80]:.1%}.",
-    f"2. In the study the table brings a CvT {points_of(cvt_loss)} and a ViT "
-    f"{points_of(vit_loss)} of accuracy.",
+    f"2. In the study, at one side and after fewer steps, tables bring a CvT "
+    f"{points_of(cvt_loss)} of accuracy. At sides never seen it loses "
+    f"{lost['CvT']:.0f} points without tables, {lost['CvT, tables']:.0f} with "
+    f"them, {lost['keys not squeezed']:.0f} when its keys are not squeezed.",
     f"3. Test loss, in nats: CvT {of('CvT', 'nll_32'):.3f}; linear projection "
     f"{of('linear projection', 'nll_32'):.3f}; no overlap "
     f"{of('no overlap', 'nll_32'):.3f}; all keys "
