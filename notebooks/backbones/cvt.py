@@ -736,8 +736,8 @@ page.claims()
 # what a ViT's table is worth, so they rest on ViTs that have learned to use it;
 # after these few steps theirs had not in every seed, and the gate *rival* says
 # so. C5 is our reading of the paper's argument; the paper itself changes the
-# resolution only together with fine-tuning. The drops above speak against it,
-# not for it: of a network that saw one side only.
+# resolution only together with fine-tuning. The drops above, of networks that
+# saw one side only, speak against it.
 #
 # ## Is my run healthy?
 #
