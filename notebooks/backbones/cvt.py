@@ -134,6 +134,7 @@ page.say(
     f=theirs[80],
 )
 
+
 # %% [markdown]
 # ## The question
 #
@@ -166,7 +167,6 @@ page.say(
 # each token alone. So without a table a ViT gives the *same* answer when the
 # patches of a picture are shuffled. **Predict first**: and CvT, which has no
 # table either?
-
 
 # %%
 def shuffle_cells(image, order, side):
@@ -260,7 +260,6 @@ print("parameters", f"{count_parameters(network):,}")
 # place from another. How far is each token's feature from the mean of all?
 # **Predict first**: is there any place that a convolution can know?
 
-
 # %% mystnb={"image": {"alt": "Five heat maps of untrained networks' features for a grey picture: in CvT the top and the left edge differ from the rest in all three stages; a ViT without a table is flat; a ViT with a table differs everywhere"}} tags=["hide-input"]
 @torch.no_grad()
 def unlike_the_mean(features):
@@ -294,6 +293,7 @@ for ax, (title, features) in zip(axes, panels.items(), strict=True):
 axes[0].set_ylabel("row")
 figure.colorbar(drawn, ax=axes, label="distance (relative)", shrink=0.8)
 figure.suptitle("A picture of one grey: which tokens differ?");
+
 # %% [markdown]
 # Convolutions pad the border with zeros, and this grey is not zero: the border
 # knows that it is the border. Most of it comes from the embeddings, and from
@@ -377,6 +377,7 @@ axes = plot.loss_curves(
 axes.axhline(float(torch.tensor(5.0).log()), color="#555555", linestyle=":")
 axes.set_yscale("linear")
 
+
 # %% [markdown]
 # The dotted line is a guess among five. The network sits on it until its
 # attention has found the object, then it learns fast.
@@ -395,7 +396,6 @@ axes.set_yscale("linear")
 # embeddings that do not overlap; keys and values that are not squeezed. Two
 # ViTs of patches of 4×4 pixels, with and without a table, stand beside them.
 # **Predict first**: order the arms by their test loss. Which pair is closest?
-
 
 # %% tags=["hide-input"]
 def magnified(images):
@@ -460,6 +460,7 @@ plot.intervals(
     "Naming shapes at 32 pixels, seven arms",
     "test cross-entropy (nats, lower is better)",
 );
+
 # %% tags=["hide-input"]
 means = runs.groupby("variant")["nll_32"].mean().sort_values()
 blind = (runs["variant"] == "linear projection") & (runs["nll_32"] > 1.4)
@@ -518,6 +519,7 @@ for names, title, ax in sights:
 axes[1].set_xlabel("32 pixels, and the same at 48")
 axes[0].set_ylabel("test accuracy")
 axes[1].legend(bbox_to_anchor=(1, 1));
+
 # %% tags=["hide-input"]
 lost = 100 * runs.groupby("variant")["drop"].mean().astype(float)
 page.say(
@@ -583,7 +585,6 @@ plot.compare_rows(
 # was trained on other pictures of the same world, so compare the shape of its
 # curve, not the height. **Predict first**: which of the two filters hurts more?
 
-
 # %% mystnb={"image": {"alt": "Two panels of test accuracy against the cut frequency: with low-pass filtering it rises with the cut, with high-pass it falls"}} tags=["hide-input"]
 def filtered(images, cut, low):
     """Keep frequencies up to (low) or above the cut, and the mean."""
@@ -619,15 +620,16 @@ axes[1].legend();
 
 # %% tags=["hide-input"]
 slow, fast = scores["CvT", True], scores["CvT", False]
-enough = next(c for c, a in zip(CUTS, slow, strict=True) if a > slow[-1] - 0.05)
+kept = [a > slow[-1] - 0.05 for a in slow]
 page.say(
     "CvT keeps its accuracy, less at most 5 points, on what is slower than "
-    "**{enough:g}** cycles per pixel. Without the waves slower than {cut:g} it "
-    "keeps **{left:.0%}** (chance: 20 %).",
-    enough=enough,
+    "**{enough:g}** cycles per pixel. Without the waves slower than {cut:g} "
+    "it keeps **{left:.0%}** (chance: 20 %).",
+    enough=CUTS[kept.index(True)],
     cut=CUTS[1],
     left=fast[1],
 )
+
 
 # %% [markdown]
 # No network was trained on such pictures, so an accuracy lost here does not show
@@ -639,7 +641,6 @@ page.say(
 #
 # A 3×3 filter is a frequency filter. Its response $\lvert\hat w(f)\rvert$ says
 # which waves it lets pass; we average it over channels.
-
 
 # %% mystnb={"image": {"alt": "Frequency response of the depth-wise filters of queries, keys and values in three stages, as heat maps over vertical and horizontal frequency"}} tags=["hide-input"]
 @torch.no_grad()
@@ -671,6 +672,7 @@ for ax in axes[-1]:
     ax.set_xlabel("horizontal", fontsize=10)
 figure.colorbar(drawn, ax=axes, label="response / mean", shrink=0.7)
 figure.suptitle("Which frequencies pass? (cycles per token)");
+
 # %% [markdown]
 # The middle of each panel is the mean, the corners are checkerboards: brighter
 # in the middle is a blur, darker an edge detector. Keys and values are
@@ -696,13 +698,15 @@ kinds = torch.cat([held_out[s].labels[:half] for s in (32, 64)])
 points = tsne(features, perplexity=level.pick(smoke=5, cpu=30))
 sides = torch.arange(2).repeat_interleave(half)
 legend = {"markerscale": 2.5, "columnspacing": 0.8, "handletextpad": 0.1}
+legend |= {"loc": "upper center", "bbox_to_anchor": (0.5, -0.1), "ncols": 5}
 figure, axes = plt.subplots(1, 2, figsize=(9.4, 4.8))
 for ax, labels, names, by in (
     (axes[0], kinds, EASIEST, "shape"),
     (axes[1], sides, ("32 pixels", "64 pixels"), "side"),
 ):
     plot.scatter(points, labels, names, title=f"Class tokens by {by}", ax=ax)
-    ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.1), ncols=5, **legend)
+    ax.legend(**legend)
+
 # %% tags=["hide-input"]
 nearest = torch.cdist(features[half:], features[:half]).argmin(1)
 agree = float((kinds[:half][nearest] == kinds[half:]).float().mean())
@@ -797,7 +801,6 @@ for module in (cvt, vit):
 #
 # ## What we learned
 
-
 # %% tags=["hide-input", "slide"]
 def of(arm, metric):
     return runs[runs["variant"] == arm][metric].astype(float).mean()
@@ -856,7 +859,6 @@ page.say("{lines}", lines="\n".join(lessons))
 # grid of 224 pixels a multiple of 7?
 # ```
 
-
 # %%
 def grids(size): ...
 
@@ -868,7 +870,6 @@ check.grids(grids)
 # ```{solution-start} ex-cvt-side
 # :class: dropdown
 # ```
-
 
 # %% jupyter={"source_hidden": true} tags=["solution", "nbval-check-output"]
 def grids(size):
@@ -893,7 +894,6 @@ check.grids(grids)
 # `saved(dim, side)`. Is it three quarters of everything?
 # ```
 
-
 # %%
 def saved(dim, side): ...
 
@@ -909,7 +909,6 @@ check.saved(saved)
 # and values, $2TC$ of scores and sums. The query, the output and the MLP,
 # $10C^2T$, remain.
 # ```
-
 
 # %% jupyter={"source_hidden": true} tags=["solution", "nbval-check-output"]
 def saved(dim, side):
@@ -932,7 +931,6 @@ check.saved(saved)
 # the class token first; `weight` is (C, 1, 3, 3), `size` is (H, W).
 # ```
 
-
 # %%
 def projected(tokens, weight, size, stride): ...
 
@@ -944,7 +942,6 @@ check.projected(projected)
 # ```{solution-start} ex-cvt-projected
 # :class: dropdown
 # ```
-
 
 # %% jupyter={"source_hidden": true} tags=["solution", "nbval-check-output"]
 def projected(tokens, weight, size, stride):
@@ -969,7 +966,6 @@ check.projected(projected)
 # each averaged over channels. What is it for a filter that only copies?
 # ```
 
-
 # %%
 def low_share(weight): ...
 
@@ -982,7 +978,6 @@ check.low_share(low_share)
 # :class: dropdown
 # A copy lets all frequencies pass alike: 1.
 # ```
-
 
 # %% jupyter={"source_hidden": true} tags=["solution", "nbval-check-output"]
 def low_share(weight):
