@@ -12,7 +12,7 @@ import pytest
 from gentok.book import pages, pairs
 
 ROOT = pairs.find_root()
-PATTERNED = ["enat"]  # slugs
+PATTERNED = ["enat", "fa_vae"]  # slugs
 every_chapter = pytest.mark.parametrize("slug", PATTERNED)
 
 LINES, CELL_LINES, SECONDS = 250, 20, 300
