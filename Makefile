@@ -55,7 +55,6 @@ weights: .venv/.stamp ## train a system well and keep its weights (NB=enat, NB=b
 weights-all: .venv/.stamp ## make the weights that are missing, in MINUTES=90; goes on next time
 	@$(B)/python -m gentok.book.weights all --minutes $(MINUTES) $(if $(FORCE),--force)
 
-stale: .venv/.stamp ## name the notebooks and records whose code has changed
 renew: .venv/.stamp ## prove by replay that changed code gives the same rows (NB= EXP=, or all)
 	@OMP_NUM_THREADS=1 $(B)/python -m gentok.book.renew $(NB) $(if $(EXP),--experiment "$(EXP)")
 

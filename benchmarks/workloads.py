@@ -5,6 +5,7 @@ from collections.abc import Callable
 import torch
 from torch import nn
 
+from benchmarks.dvae import DISCRETE
 from benchmarks.measure import Work, Workload, backward
 from benchmarks.networks import NETWORKS
 from benchmarks.vision import VISION, DenseTopK
@@ -308,6 +309,7 @@ WORKLOADS = [
         1.3,
         sae_dense,
     ),
+    DISCRETE,
     *NETWORKS,
     *VISION,
 ]

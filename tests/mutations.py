@@ -319,8 +319,8 @@ MUTATIONS = [
     Mutation(
         "the axial decoder's positions name the pixel read, not the one to predict",
         "tokens/axial/decoder.py",
-        "r = shift(h, ROW) + u + where",
-        "r = shift(h + where, ROW) + u",
+        "r = shift(h, ROW) + u + where\n        for",
+        "r = shift(h + where, ROW) + u\n        for",
         "tests/tokens/test_axial.py::test_condition_enters_twice",
     ),
     Mutation(
@@ -399,6 +399,13 @@ MUTATIONS = [
         "residual = (verifier_law - F.pad(draft_law, (0, 0, 0, 1))).clamp_min(0)",
         "residual = verifier_law.clone()",
         "tests/process/test_speculative.py::test_first_token_and_the_one_after_follow_the_verifier",
+    ),
+    Mutation(
+        "a twin starts from random numbers of its own",
+        "efficient/matformer/family.py",
+        "{name: extract(nested, name) for",
+        "{name: build(extract(nested, name).config) for",
+        "tests/efficient/test_matformer.py::test_a_family_starts_from_the_same_numbers",
     ),
     Mutation(
         "the joint loss is a sum, which multiplies the learning rate",

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 from benchmarks import __main__ as tool
-from benchmarks import networks, vision
+from benchmarks import dvae, networks, vision
 from benchmarks.measure import Row, Workload, run
 from benchmarks.workloads import WORKLOADS
 from torch import nn
@@ -51,6 +51,28 @@ def test_training_rows_state_their_share_of_the_peak():
     assert row.share > 0.05
     assert tool.cells(row)[-1] == f"{100 * row.share:.0f} %"
     assert run(replace(work, training=False), 1, 0.01).share is None
+
+
+def test_the_discrete_vaes_are_the_same_function():
+    """Same weights and, with the noise of both sides silenced, the same loss and gradients."""
+    torch.manual_seed(0)
+    ours, peer, x = dvae.DVAE(), dvae.RestatedDVAE(), torch.rand(4, 3, 32, 32)
+    peer.encoder.load_state_dict(ours.encoder.state_dict())
+    peer.decoder.load_state_dict(ours.decoder.state_dict())
+    with torch.no_grad():
+        peer.logits.weight.copy_(ours.logits.weight[..., None, None])
+        peer.logits.bias.copy_(ours.logits.bias)
+        peer.codebook.weight.copy_(ours.quantizer.codebook)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(dvae.F, "gumbel_softmax", lambda logits, tau, dim: logits.softmax(dim))
+        silent = lambda self, logits, temperature: logits.softmax(-1)  # noqa: E731
+        patch.setattr(dvae.GumbelQuantizer, "_relax", silent)
+        a, b = ours(x), peer(x)
+    torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-6)
+    a.backward(), b.backward()
+    torch.testing.assert_close(
+        ours.quantizer.codebook.grad, peer.codebook.weight.grad, rtol=1e-4, atol=1e-6
+    )
 
 
 def copy_blocks(blocks, layers) -> None:

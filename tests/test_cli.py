@@ -11,11 +11,14 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from PIL import Image
 from toy_training import Game, ToyConfig, train_game
 
 from gentok import cli
 from gentok.book import registry
 from gentok.book.verdicts import compare
+from gentok.training.outputs import only_writer
+from gentok.training.stages import stage
 
 
 @dataclass(frozen=True)
@@ -145,7 +148,10 @@ def test_train_stop_resume_sample(capsys):
         ("sample fa_vae", "Missing option"),
         ("sample fa_vae --from nothing --out a", "--from: no checkpoint at nothing"),
         ("sample fa_vae --from nothing --out a -n 0", "-n"),
-        ("train fa_vae --out /dev/null/a.safetensors --profile smoke", "could not save checkpoint"),
+        ("train fa_vae --out /dev/null/a.safetensors --profile smoke", "cannot write in /dev/null"),
+        ("train fa_vae --out /dev/null --profile smoke", "/dev/null is there and is no regular"),
+        ("train fa_vae --out . --profile smoke", "is there and is no regular file"),
+        ("sample fa_vae --from nothing --out a -n 100001", "-n"),
     ],
 )
 def test_errors_are_one_line_and_exit_2(capsys, words, message):
@@ -193,7 +199,85 @@ planned = true
 """
 
 
+def test_names_with_dots_share_no_stage():
+    first, second = (stage(Path("runs") / name, "tokenizer") for name in ("lr0.1", "lr0.2"))
+    assert first == Path("runs/lr0.1.tokenizer.safetensors") and first != second
+    assert stage("a.safetensors", "dpo") == Path("a.dpo.safetensors") and stage(None, "x") is None
+
+
+@pytest.mark.parametrize("beside", ["run.tokenizer.safetensors", "run-generator.safetensors"])
+def test_checkpoints_of_stages_are_not_written_over(capsys, beside):
+    Path(beside).write_bytes(b"kept")
+    for stranger in ("run.1.safetensors", "runner.safetensors", "run.tokenizer.txt"):
+        Path(stranger).write_bytes(b"of another run")
+    code, _, err = gentok(capsys, "train", "fa_vae", "--out", "run.safetensors")
+    assert code == 2 and f"{beside} is there already: add --resume" in err
+    assert Path(beside).read_bytes() == b"kept"
+    Path(beside).unlink()
+    assert gentok(capsys, "train", "fa_vae", "--out", "run.safetensors")[0] == 130  # it ran
+
+
+def test_two_runs_do_not_write_one_file(capsys):
+    out = Path("run.safetensors")
+    with only_writer(out):
+        script = "import sys; from gentok import cli; sys.exit(cli.run(sys.argv[1:]))"
+        words = ["train", "enat", "--profile", "smoke", "--out", str(out)]
+        done = subprocess.run(
+            [sys.executable, "-c", script, *words], capture_output=True, text=True
+        )
+    assert done.returncode == 2 and "another run is writing run.safetensors" in done.stderr
+    with only_writer(out):  # and nothing is left of the lock
+        pass
+    assert not list(Path().glob(".run*"))
+
+
+def test_a_sample_is_whole_and_of_the_kind_that_its_name_says(capsys, monkeypatch):
+    assert gentok(capsys, "train", "fa_vae", "--profile", "smoke")[0] == 0
+    checkpoint = "runs/fa_vae-tiny-smoke.safetensors"
+    Path("old.png").write_bytes(b"an earlier picture")
+
+    def gif(checkpoint_path, out, *, n, seed):
+        Image.new("RGB", (2, 2)).save(out, "GIF")
+
+    def breaks(checkpoint_path, out, *, n, seed):
+        out.write_bytes(b"half")
+        raise ValueError("no memory for more")
+
+    for recipe, message in ((gif, "writes GIF files, the name ends in '.png'"), (breaks, "memory")):
+        monkeypatch.setattr(sys.modules["gentok.latents.fa_vae.recipe"], "sample", recipe)
+        words = ("sample", "fa_vae", "--from", checkpoint, "--out", "old.png")
+        code, _, err = gentok(capsys, *words)
+        assert code == 2 and message in err
+        assert Path("old.png").read_bytes() == b"an earlier picture"
+    monkeypatch.setattr(sys.modules["gentok.latents.fa_vae.recipe"], "sample", gif)
+    assert gentok(capsys, "sample", "fa_vae", "--from", checkpoint, "--out", "a.gif")[0] == 0
+    assert sorted(path.name for path in Path().iterdir()) == ["a.gif", "old.png", "runs"]
+
+
+@pytest.mark.parametrize(
+    ("error", "message"),
+    [
+        (KeyError("lost"), "error: KeyError: 'lost' (set GENTOK_TRACEBACK=1 to see where)"),
+        (EOFError("cut"), "error: a file ended too early: cut"),
+    ],
+)
+def test_what_nobody_foresaw_is_one_line(capsys, monkeypatch, error, message):
+    def breaks():
+        raise error
+
+    monkeypatch.setattr(registry, "systems", breaks)
+    code, out, err = gentok(capsys, "list")
+    assert (code, out, err.lstrip()) == (2, "", f"gentok: {message}\n")
+    if isinstance(error, KeyError):
+        monkeypatch.setenv("GENTOK_TRACEBACK", "1")
+        with pytest.raises(KeyError):
+            cli.run(["list"])
+
+
 def test_claims(capsys, tmp_path):
+    code, _, err = gentok(capsys, "claims", "--json")
+    assert code == 2 and "no folder of records" in err, "an empty table would say: no claims"
+    (tmp_path / "results").mkdir()
     assert gentok(capsys, "claims", "--json") == (0, "[]\n", "")
     values = {"a": [1, 2, 3], "b": [4, 6, 5]}
     result = compare(values["a"], values["b"], "lower")
@@ -205,7 +289,6 @@ def test_claims(capsys, tmp_path):
     made = {"ended": "", "machine": {}, "versions": {}, "code": ""}
     experiment = {"made": made, "seconds": 1, "seeds": [0, 1, 2], "gates": [], "renewals": []}
     folder = tmp_path / "results"
-    folder.mkdir()
     record = {"system": "fa_vae", "experiments": {"losses": {**experiment, "rows": rows}}}
     (folder / "fa_vae.json").write_text(json.dumps(record))
     (folder / "fa_vae.claims.toml").write_text(CLAIMS)

@@ -25,6 +25,13 @@ METRICS = {
     "decoupled_high_mse": ("its error of the high bands", "{:.4f}"),
     "pixel_high_mse": ("the pixel rival's", "{:.4f}"),
     "coupled_high_mse": ("the coupled rival's", "{:.4f}"),
+    "slice_S": ("loss of S", "{:.3f} nats"),
+    "slice_XL": ("of XL", "{:.3f} nats"),
+    "excess": ("worst cut against its twin", "{:+.1%}"),
+    "chamfer_80": ("Chamfer x 1000, 80 % hidden", "{:.1f}"),
+    "constant_80": ("of the constant patch", "{:.1f}"),
+    "accuracy": ("named right, ten labels a class", "{:.1%}"),
+    "part_iou": ("IoU of parts", "{:.2f}"),
 }
 
 

@@ -1,13 +1,15 @@
 """The ``gentok`` command.
 
 Exit codes: 0 done, 2 an error (one line on standard error says which), 130 stopped by Ctrl-C. With
-``--json`` standard output holds JSON and nothing else; its keys do not change.
+``--json`` standard output holds JSON and nothing else; its keys do not change. With
+``GENTOK_TRACEBACK=1`` an unforeseen error shows where it came from.
 """
 
 import json
 import os
 import shlex
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -104,6 +106,8 @@ def train(
     Ctrl-C ends the step, saves and exits with code 130. A run that was stopped or killed goes on
     with --resume, to the same result bit for bit.
     """
+    from gentok.training.outputs import only_writer
+
     chosen = _profile(profile)
     recipe = registry.recipe(slug)
     preset = preset or _default_preset(recipe, chosen.name)
@@ -111,7 +115,8 @@ def train(
     out = out or Path("runs") / f"{slug}-{preset}-{chosen.name}.safetensors"
     _check_out(out, resume, chosen.name)
     try:
-        recipe.train(preset, chosen, out=out, resume=resume, seed=seed)
+        with only_writer(out) if _is_main() else nullcontext():
+            recipe.train(preset, chosen, out=out, resume=resume, seed=seed)
     except KeyboardInterrupt:
         options = {"preset": preset, "profile": chosen.name, "out": str(out), "seed": str(seed)}
         words = [slug, *(word for k, v in options.items() for word in (f"--{k}", v)), "--resume"]
@@ -127,17 +132,50 @@ def sample(
     slug: Slug,
     checkpoint: Annotated[Path, typer.Option("--from", help="A checkpoint of `gentok train`.")],
     out: Annotated[Path, typer.Option(help="The file to write.")],
-    n: Annotated[int, typer.Option("-n", min=1, help="How many samples.")] = 16,
+    n: Annotated[int, typer.Option("-n", min=1, max=10_000, help="How many samples.")] = 16,
     seed: Annotated[int, typer.Option(help="Seed of the noise.")] = 0,
 ) -> None:
     """Draw samples, or reconstructions from a tokenizer, and write them to a file."""
+    from gentok.training.outputs import check_place, whole_file
+
     registry.load(slug)
     if not checkpoint.is_file():
         raise FileNotFoundError(f"--from: no checkpoint at {checkpoint}")
     recipe = registry.recipe(slug)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    recipe.sample(checkpoint, out, n=n, seed=seed)
+    check_place(out)
+    with whole_file(out) as place:
+        recipe.sample(checkpoint, place, n=n, seed=seed)
     print(f"wrote {out}")
+
+
+@app.command(epilog="Example: gentok evaluate axial --from runs/axial-tiny-cpu.safetensors -n 500")
+def evaluate(
+    slug: Slug,
+    checkpoint: Annotated[Path, typer.Option("--from", help="A checkpoint of `gentok train`.")],
+    n: Annotated[int, typer.Option("-n", min=1, help="How many items, at most.")] = 256,
+    data: Annotated[
+        Path | None,
+        typer.Option(help="A folder of held-out items.", show_default="the small preset's own"),
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Measure a checkpoint on held-out items, by the number that the paper reports."""
+    registry.load(slug)
+    recipe = registry.recipe(slug)
+    if not hasattr(recipe, "evaluate"):
+        able = [s.slug for s in registry.systems() if s.module]
+        able = [name for name in able if hasattr(registry.recipe(name), "evaluate")]
+        raise ValueError(f"{slug} has no number of its own; accepted: {', '.join(able)}")
+    if not checkpoint.is_file():
+        raise FileNotFoundError(f"--from: no checkpoint at {checkpoint}")
+    if data is not None and not data.is_dir():
+        raise FileNotFoundError(f"--data: no folder at {data}")
+    numbers = recipe.evaluate(checkpoint, n=n, data=data)
+    if as_json:
+        _print_json(numbers)
+        return
+    for name, value in numbers.items():
+        print(f"{name.replace('_', ' ')}: {value:.4f}")
 
 
 @app.command(epilog="Example: gentok claims --json")
@@ -196,6 +234,9 @@ def run(arguments: list[str]) -> int:
             raise _Stopped("stopped")
         return code
     except (_Stopped, typer.Abort) as stopped:
+        if isinstance(stopped.__cause__, EOFError):  # typer takes it for Ctrl-C
+            _say(f"error: a file ended too early: {stopped.__cause__}")
+            return 2
         _say(str(stopped) or "stopped")
         return 130
     except (ValueError, OSError, FloatingPointError, MemoryError) as error:
@@ -205,8 +246,11 @@ def run(arguments: list[str]) -> int:
             _say(f"error: {error.format_message()} (see gentok --help)")
         elif type(error).__name__ == "OutOfMemoryError":
             _say(f"error: the device has too little memory: {error}")
-        else:
+        elif os.environ.get("GENTOK_TRACEBACK"):
             raise
+        else:
+            hint = "set GENTOK_TRACEBACK=1 to see where"
+            _say(f"error: {type(error).__name__}: {error} ({hint})")
     return 2
 
 
@@ -256,10 +300,18 @@ def _preset(slug: str, preset: str) -> Any:
 
 
 def _check_out(out: Path, resume: bool, profile: str) -> None:
-    """Refuse to write over a checkpoint that someone may want."""
-    if out.is_file() and not resume and profile != "smoke":
-        raise ValueError(f"{out} is there already: add --resume, or name another file with --out")
-    if resume and not out.is_file() and _is_main():
+    """Refuse to write over checkpoints that someone may want, or where nothing can be written."""
+    from gentok.training.outputs import check_place, companions
+
+    if not _is_main():
+        return
+    check_place(out)
+    there = [path for path in (out, *companions(out)) if path.exists()]
+    if there and not resume and profile != "smoke":
+        raise ValueError(
+            f"{there[0]} is there already: add --resume, or name another file with --out"
+        )
+    if resume and not out.is_file():
         _say(f"note: no checkpoint at {out} yet; what was not saved starts at step 0")
 
 
@@ -278,7 +330,7 @@ def _size(slug: str, preset: str) -> dict[str, Any]:
     torch.manual_seed(0)  # a loss may draw how much it masks, and so how much it computes
     try:
         flops = count_flops(model.loss, batch)
-    except (RuntimeError, NotImplementedError) as error:  # a loss that must see values
+    except RuntimeError as error:  # a loss that must see values; the meta device has none
         _say(f"note: FLOPs of {slug} not counted: {error}")
         flops = None
     return {

@@ -891,7 +891,11 @@ for name, size in axial.PRESETS.items():
 #
 # The library also has the code's second way to treat colour,
 # `planes="stacked"`: all planes, one under the other, as a single tall
-# picture, without exterior. The paper's video model and its recurrent inner decoder are not included.
+# picture, without exterior, and the paper's variant with an LSTM along the
+# row (`context="lstm"`). The paper's video model is not included.
+#
+# `gentok evaluate axial --from CHECKPOINT --data FOLDER` prints the exact bits
+# per dimension of a checkpoint on a folder of pictures: the paper's number.
 #
 # ## Exercises
 #

@@ -183,7 +183,7 @@ def test_discrete_sequences(name):
         tiny,
         codebook_size=space.codebook_size,
         depths=(1,) * levels,
-        heads=(2,) * levels,
+        num_heads=(2,) * levels,
     )
     network = mogo.build(size)
     text, length = torch.randn(2, size.text_dim), torch.full((2,), codes.shape[1])

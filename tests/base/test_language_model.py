@@ -19,7 +19,16 @@ from gentok.base.language_model import (
     save,
 )
 from gentok.interpret.vsae.activations import collect, pick, pick_evenly
-from gentok.interpret.vsae.corpus import KINDS, LINES, line_kinds, read_corpus, train_tokenizer
+from gentok.interpret.vsae.corpus import (
+    ENDS,
+    KINDS,
+    LINES,
+    byte_tokenizer,
+    line_kinds,
+    read_corpus,
+    split_texts,
+    train_tokenizer,
+)
 from gentok.measure import count_parameters
 
 SIZES = LanguageModelConfig(300, 16, 3, 2, 32, context=12)
@@ -164,21 +173,19 @@ def test_lines_of_a_play():
 def test_labels_of_tokens(corpus):
     seen = set()
     for context in range(0, len(corpus), 7):
-        for word, kind, capital, letter in zip(
-            corpus.words(context),
-            *(corpus.labels[name][context].tolist() for name in ("kind", "capital", "letter")),
-            strict=True,
-        ):
+        words = corpus.words(context)
+        labels = (corpus.labels[name][context].tolist() for name in ("kind", "ends"))
+        for place, (kind, ends) in enumerate(zip(*labels, strict=True)):
+            word, after = words[place], "".join(words[place + 1 : place + 2])
             first = word.strip()[:1] if word.strip() else word[:1]
             if first.isdigit():
                 assert KINDS[kind] == "digit"
-            if KINDS[kind] == "word":
-                assert capital == first.isupper()
-                assert letter == ord(first.lower()) - ord("a")
-            else:
-                assert capital == letter == -1
-            seen.add(KINDS[kind])
-    assert {"word", "punctuation", "space"} <= seen
+            if not word[-1].isalpha():
+                assert ends == -1
+            elif after:
+                assert ENDS[ends] == ("the word goes on" if after[0].isalpha() else "the word ends")
+            seen.add((KINDS[kind], ends))
+    assert {("word", 0), ("word", 1), ("punctuation", -1), ("space", -1)} <= seen
 
 
 def test_contexts_join_to_the_text(corpus):
@@ -187,13 +194,27 @@ def test_contexts_join_to_the_text(corpus):
     assert PLAY.startswith(text) and len(PLAY) - len(text) < 12 * 10
 
 
-def test_split_keeps_every_context_once(corpus):
-    train, test = corpus.split(test=10, seed=3)
-    assert len(train) == len(corpus) - 10 and len(test) == 10
-    both = torch.cat([train.tokens, test.tokens]).tolist()
-    assert sorted(both) == sorted(corpus.tokens.tolist())
-    with pytest.raises(ValueError, match="test must be between"):
-        corpus.split(test=len(corpus))
+def test_shuffling_keeps_every_context_once(corpus):
+    again = corpus.shuffled(seed=3)
+    assert not torch.equal(again.tokens, corpus.tokens)
+    assert sorted(again.tokens.tolist()) == sorted(corpus.tokens.tolist())
+
+
+def test_split_texts_keeps_every_piece_once():
+    text = "".join(chr(ord("a") + i) * 10 for i in range(17))
+    train, test = split_texts({"one": text, "two": text.upper()}, piece=10, every=4)
+    assert test["one"] == "d" * 10 + "h" * 10 + "l" * 10 + "p" * 10
+    assert sorted(train["two"] + test["two"]) == sorted(text.upper())
+    with pytest.raises(ValueError, match="'one' has 17 pieces of 10, needs 18"):
+        split_texts({"one": text}, piece=10, every=18)
+
+
+def test_a_byte_is_a_token_whatever_the_text():
+    tokenizer = byte_tokenizer()
+    for text in ("To be, or not to be:\n\n  >>> 1 + 1", "\t~|"):
+        assert len(tokenizer(text).input_ids) == len(text.encode())
+        assert tokenizer.decode(tokenizer(text).input_ids) == text
+    assert len(tokenizer) == PRESETS["tiny"].vocab_size
 
 
 def test_short_text_and_small_vocabulary_are_refused(corpus):

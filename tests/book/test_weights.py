@@ -16,7 +16,25 @@ from gentok.training.weights import CHECKOUT, LARGEST, find, read_header
 SMOKE = Profile("smoke", (0,), "cpu")
 KEPT = sorted(CHECKOUT.rglob("*.safetensors")) if CHECKOUT.is_dir() else []
 LEAST_ACCURACY = 0.8  # of generated pictures, where the judge gets above 0.95 on data
-GENERATORS = ("enat", "fa_vae")
+GENERATORS = ("enat", "fa_vae", "rae")
+# What headers say of the data, and which stages they tell of besides "main"; plain floors and no
+# other stage elsewhere.
+SOURCES = {
+    "fa_vae_photographs": "photographs",
+    "matformer": "pydoc",
+    "mogo": "procedural motions",
+    "point_mae": "procedural solids",
+    "vsae": "pydoc",
+}
+STAGES = {
+    "fa_vae": {"generator"},
+    "fa_vae_photographs": {"pixel", "coupled"},
+    "matformer": {"S", "M", "L", "XL"},
+    "mogo": {"tokenizer"},
+    "point_mae": {"classifier", "segmenter"},
+    "rae": {"mae", "generator", "guide"},
+    "vsae": {"language_model", "topk"},
+}
 LEAST_PSNR = 26.0  # dB, of unseen patches of photographs
 
 
@@ -40,8 +58,7 @@ def made(tmp_path_factory):
 
 @pytest.mark.slow
 def test_all_are_made_and_load(made):
-    known = {"base/vqgan", "base/kl_vae", "enat", "fa_vae", "fa_vae_photographs"}
-    assert known <= set(weights.names())
+    assert {"base/vqgan", "base/kl_vae", "enat"} | set(STAGES) <= set(weights.names())
     for name in weights.names():
         system = gentok.pretrained(name, made)
         assert not system.training and not any(p.requires_grad for p in system.parameters())
@@ -62,17 +79,15 @@ def test_a_header_says_what_made_the_file_and_is_true(made, monkeypatch):
         header = read_header(made / f"{name}.safetensors")
         assert header["name"] == name and header["profile"] == "smoke" and header["seed"] == 0
         assert all(
-            stage["step"] == 4 and stage["seconds"] > 0 for stage in header["stages"].values()
+            0 < stage["step"] == stage["settings"]["steps"] <= 12 and stage["seconds"] > 0
+            for stage in header["stages"].values()
         )
+        assert set(header["stages"]) == {"main"} | STAGES.get(name, set())
         data = header["data"]["training"]
         assert data["items"] > 0 and len(data["sha256"]) == 64
-        assert ("photographs" if "photographs" in name else "plain floors") in data["source"]
+        assert SOURCES.get(name, "plain floors") in data["source"]
         assert {"date", "machine", "commit", "versions", "device"} <= set(header["made"])
         check(name, made)
-    assert set(read_header(made / "enat.safetensors")["stages"]) == {"main"}
-    assert set(read_header(made / "fa_vae.safetensors")["stages"]) == {"main", "generator"}
-    stages = read_header(made / "fa_vae_photographs.safetensors")["stages"]
-    assert set(stages) == {"main", "pixel", "coupled"}
 
 
 def check(name: str, folder: Path) -> None:
@@ -81,8 +96,9 @@ def check(name: str, folder: Path) -> None:
     recorded = dict(header["check"])
     items = recorded.pop("items")
     for metric, value in weights.of(name).measure(system, items).items():
-        # One picture in fifty may fall to the other side of a judge's decision elsewhere.
-        tolerance = 0.02 if "accuracy" in metric else 1e-3
+        # One picture in fifty may fall to the other side of a judge's decision elsewhere, and a
+        # feature at the threshold to the other side of having a name.
+        tolerance = 0.02 if "accuracy" in metric else 2 if "named" in metric else 1e-3
         assert value == pytest.approx(recorded[metric], abs=tolerance), f"{name}: {metric}"
 
 
@@ -116,8 +132,8 @@ def test_unknown_names(tmp_path, capsys):
         gentok.pretrained("enatt")
     with pytest.raises(ValueError, match="no weights are kept of 'base/vqgam'"):
         gentok.pretrained("base/vqgam")
-    assert weights.main(["make", "cvt"]) == 2
-    assert "no weights are kept of 'cvt'; there are: base/vqgan" in capsys.readouterr().err
+    assert weights.main(["make", "base/vqgam"]) == 2
+    assert "no weights are kept of 'base/vqgam'; there are: base/vqgan" in capsys.readouterr().err
 
 
 @pytest.mark.slow
@@ -130,7 +146,15 @@ def test_kept_weights(path):
     if name in GENERATORS:
         metrics = header["metrics"]
         assert metrics["items"] >= 500 and metrics["judge_accuracy"] >= LEAST_ACCURACY
+    if name == "mogo":
+        assert metrics_of_motion(header["metrics"]) and metrics_of_motion(header["check"])
     check(name, CHECKOUT)
+
+
+def metrics_of_motion(metrics: dict) -> bool:
+    """The samples do what was asked, within the training length and beyond; 10 mm a joint."""
+    obeys = min(metrics["judge_accuracy"], metrics["judge_accuracy_late"])
+    return obeys >= 0.9 and metrics["joint_error_mm"] <= 10
 
 
 @pytest.mark.skipif(find("fa_vae_photographs") is None, reason="the file is not kept yet")

@@ -108,3 +108,25 @@ def test_bad_input():
         solid_clouds(0)
     with pytest.raises(ValueError, match="num_points must lie in 1..60, got 61"):
         cloud_batches(object_clouds(2, 60), 2, num_points=61)
+
+
+def test_cloud_files_far_from_zero_and_broken_ones(tmp_path):
+    shape = np.random.default_rng(0).uniform(-1, 1, (50, 3))
+    np.save(tmp_path / "far.npy", shape + 4.5e6)
+    np.save(tmp_path / "near.npy", shape)
+    far, near = (read_cloud(tmp_path / f"{name}.npy", 50) for name in ("far", "near"))
+    assert far.dtype == torch.float32
+    torch.testing.assert_close(far, near, rtol=0, atol=1e-6)
+    broken = {
+        "nan": np.full((50, 3), np.nan),
+        "one": np.ones((50, 3)),
+        "words": np.full((50, 3), "a"),
+    }
+    for name, array in broken.items():
+        np.save(tmp_path / f"{name}.npy", array)
+        with pytest.raises(ValueError, match=rf"{name}\.npy"):
+            read_cloud(tmp_path / f"{name}.npy", 50)
+    with open(tmp_path / "archive.npy", "wb") as file:
+        np.savez(file, a=shape)
+    with pytest.raises(ValueError, match="archive of arrays"):
+        read_cloud(tmp_path / "archive.npy", 50)

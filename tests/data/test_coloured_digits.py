@@ -48,3 +48,23 @@ def test_bad_input():
         coloured_digits("dev")
     with pytest.raises(ValueError, match="count must be 1 or more, got 0"):
         coloured_digits(count=0)
+
+
+def test_larger_pictures_are_the_same_digits_drawn_anew():
+    """Scaled back to 8x8 they resemble the scans, far more than another digit does."""
+    small, large = coloured_digits("test", 200), coloured_digits("test", 200, side=16)
+    assert large.images.shape == (200, 3, 16, 16)
+    assert torch.equal(small.labels, large.labels)
+
+    def strokes(images):
+        grey = torch.einsum("nchw,c->nhw", images.float(), LUMA)  # in which inks differ
+        grey = torch.nn.functional.adaptive_avg_pool2d(grey, 8)
+        grey = grey.flatten(1) - grey.flatten(1).mean(1, keepdim=True)
+        return grey / grey.norm(dim=1, keepdim=True)
+
+    # Ink may be darker or lighter than paper: the sign of a correlation says nothing.
+    alike = (strokes(small.images) @ strokes(large.images).T).abs()
+    assert alike.diagonal().median() > 0.65
+    assert alike.diagonal().median() > alike.median() + 0.2
+    with pytest.raises(ValueError, match="side must be 8 or more, got 4"):
+        coloured_digits(side=4)

@@ -15,6 +15,7 @@ from PIL import Image
 
 from gentok import data
 from gentok.data.real_shapes import read_obj
+from gentok.data.real_sound import decode_wav
 
 READERS = {
     "cifar10": lambda: data.cifar10("test"),
@@ -163,9 +164,20 @@ def write_chorales(folder, pickled: bytes):
 
 def test_chorales_read_arrays_with_rests(home):
     array = np.empty(1, object)
-    array[0] = np.array([[60.0, np.nan], [62.0, 50.0]])
+    array[0] = np.array([[60.0, np.nan, 55, 48], [62.0, 50.0, np.nan, 48]])
     write_chorales(home, pickle.dumps(array))
-    assert [c.tolist() for c in data.chorales()] == [[[60, -1], [62, 50]]]
+    assert [c.tolist() for c in data.chorales()] == [[[60, -1, 55, 48], [62, 50, -1, 48]]]
+
+
+@pytest.mark.parametrize(
+    "rows", [np.zeros((2, 3)), np.zeros((0, 4)), np.full((2, 4), 200), np.array([["a"] * 4])]
+)
+def test_what_are_no_chorales(home, rows):
+    array = np.empty(1, object)
+    array[0] = rows
+    write_chorales(home, pickle.dumps(array))
+    with pytest.raises(ValueError, match=r"Jsb16thSeparated.npz \(train, 0\) must be"):
+        data.chorales()
 
 
 def test_chorales_run_no_code(home):
@@ -187,9 +199,25 @@ def test_damaged_motion(home):
     np.savez(path, walk=np.zeros((5, 43)))
     with pytest.raises(ValueError, match="walk must be"):
         data.mocap()
+    for value, word in ((np.nan, "must hold finite numbers"), (-1.0, "frames of -1 seconds")):
+        frames = np.ones((5, 44))
+        frames[2, 0] = value
+        np.savez(path, walk=frames)
+        with pytest.raises(ValueError, match=word):
+            data.mocap()
 
 
-@pytest.mark.parametrize("text", ["v 0 0\n", "v a b c\n", "v 0 0 0\nf 1 2 3\n", "", "f x\n"])
+SQUARE = "v 0 0 0\nv 4 0 0\nv 4 2 0\nv 0 2 0\n"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("v 0 0\n", "v a b c\n", "v 0 0 0\nf 1 2 3\n", "", "f x\n", "v 0 nan 0\nf 1 1 1\n"),
+        *(SQUARE + "f 0 1 2\n", SQUARE + "f 1 2\n", SQUARE + "f -5 1 2\n", SQUARE + "f 1 1 2\n"),
+        "v 1 1 1\n" * 3 + "f 1 2 3\n",
+    ],
+)
 def test_damaged_mesh(tmp_path, text):
     path = tmp_path / "bad.obj"
     path.write_text(text)
@@ -203,6 +231,50 @@ def test_mesh_polygons_become_triangles_and_fit_the_cube(tmp_path):
     mesh = read_obj(path)
     assert mesh.faces.tolist() == [[0, 1, 2], [0, 2, 3]]
     assert mesh.vertices.tolist() == [[-1, -0.5, 0], [1, -0.5, 0], [1, 0.5, 0], [-1, 0.5, 0]]
+
+
+def test_a_comment_may_end_a_line(tmp_path):
+    path = tmp_path / "square.obj"
+    path.write_text(SQUARE + "f 1 2 3 4 # 5 6\n")
+    assert read_obj(path).faces.tolist() == [[0, 1, 2], [0, 2, 3]]
+
+
+def test_one_damaged_mesh_is_named_and_left_out(home):
+    (home / "meshes").mkdir()
+    (home / "meshes" / "good.obj").write_text(SQUARE + "f 1 2 3 4\n")
+    (home / "meshes" / "bad.obj").write_text("f 1 2 3\n")
+    with pytest.warns(UserWarning, match=r"bad\.obj"):
+        assert list(data.meshes()) == ["good"]
+    (home / "meshes" / "good.obj").unlink()
+    with pytest.warns(UserWarning), pytest.raises(ValueError, match="none of 1 meshes"):
+        data.meshes()
+
+
+def test_a_mesh_far_from_zero_keeps_its_shape(tmp_path):
+    path = tmp_path / "far.obj"
+    path.write_text("v 4500000 0 0\nv 4500000.25 0 0\nv 4500000 0.25 0\nf 1 2 3\n")
+    assert read_obj(path).vertices.tolist() == [[-1, -1, 0], [1, -1, 0], [-1, 1, 0]]
+
+
+def wav(rate=8000, samples=4, extensible=False) -> bytes:
+    """A mono file of 16 bits, its header written by hand."""
+    body = np.arange(samples, dtype="<i2").tobytes()
+    tag = struct.pack("<HHIIHH", 0xFFFE if extensible else 1, 1, rate, 2 * rate, 2, 16)
+    if extensible:
+        pcm = bytes.fromhex("0100000000001000800000aa00389b71")
+        tag += struct.pack("<HHI", 22, 16, 4) + pcm
+    chunks = b"fmt " + struct.pack("<I", len(tag)) + tag
+    chunks += b"data" + struct.pack("<I", len(body)) + body
+    return b"RIFF" + struct.pack("<I", 4 + len(chunks)) + b"WAVE" + chunks
+
+
+def test_wav_headers():
+    for extensible in (False, True):
+        samples, rate = decode_wav(wav(extensible=extensible), "a.wav")
+        assert rate == 8000 and (samples * 32768).tolist() == [0, 1, 2, 3]
+    for damaged in (wav(rate=0), wav(samples=0), wav()[:30], wav(extensible=True)[:-1]):
+        with pytest.raises(ValueError, match=r"a\.wav"):
+            decode_wav(damaged, "a.wav")
 
 
 def test_download_takes_the_hub_s_copy(home, monkeypatch):

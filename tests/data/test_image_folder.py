@@ -2,6 +2,7 @@
 
 import os
 import pickle
+import signal
 import subprocess
 import sys
 import warnings
@@ -94,6 +95,18 @@ def test_no_worker_outlives_its_reader(folder):
     draw.close()
     _, alive = psutil.wait_procs(mine, timeout=20)
     assert not [p for p in alive if p.status() != psutil.STATUS_ZOMBIE]
+
+
+def test_ctrl_c_in_a_terminal_does_not_end_the_workers(folder):
+    """It reaches them, too; a training that wants to end its step still needs its batch."""
+    expected = [folder_batches(folder, 16, 4, seed=3, workers=0)[0](step) for step in range(12)]
+    draw, _ = folder_batches(folder, 16, 4, seed=3, workers=2)
+    assert all(equal(draw(step), expected[step]) for step in (0, 1))  # both workers are up
+    for worker in psutil.Process().children():
+        if "multiprocessing" not in " ".join(worker.cmdline()):  # not the resource tracker
+            worker.send_signal(signal.SIGINT)
+    assert all(equal(draw(step), expected[step]) for step in range(2, 12))
+    draw.close()
 
 
 @pytest.mark.slow

@@ -15,7 +15,9 @@ from gentok.efficient.matformer import elastic
 from gentok.efficient.matformer.decoding import predictor, write
 from gentok.efficient.matformer.nested import NestedFeedForward, NestedGated
 from gentok.measure import count_flops, count_parameters
-from gentok.nn.causal import KVCache
+from gentok.nn.blocks import PreNormBlock
+from gentok.nn.causal import CausalSelfAttention, KVCache
+from gentok.nn.rope import Rope
 from gentok.nn.transformer import Mlp, SwiGLU
 
 PRESETS = matformer.PRESETS
@@ -103,6 +105,26 @@ def test_masking_is_not_exact_where_the_activation_of_zero_is_not_zero(monkeypat
     assert not torch.allclose(layer.masked(x, keep), layer(x, 6), atol=1e-3)
 
 
+def test_block_is_the_books_block_with_the_sliced_layer():
+    """Oracle: `PreNormBlock` around a plain MLP with the same weights."""
+    torch.manual_seed(0)
+    rope = Rope((8,), interleaved=False)
+    ours = matformer.Block(16, CausalSelfAttention(16, 2, rope=rope), NestedFeedForward(16, 24))
+    plain = PreNormBlock(16, ours.attention, Mlp(16, 6, approximate="none"))
+    for norm in (ours.norm1, ours.norm2):
+        nn.init.normal_(norm.weight)
+        nn.init.normal_(norm.bias)
+    plain.norm1, plain.norm2 = ours.norm1, ours.norm2
+    cut = ours.mlp.extract(6)
+    plain.mlp.fc1.load_state_dict(cut.up.state_dict())
+    plain.mlp.fc2.load_state_dict(cut.down.state_dict())
+    x, caches = torch.randn(2, 9, 16), (KVCache(), KVCache())
+    torch.testing.assert_close(ours(x, 6), plain(x))
+    for part in x.split([4, 1, 4], dim=1):
+        torch.testing.assert_close(ours(part, 6, caches[0]), plain(part, caches[1]))
+    assert not torch.allclose(ours(x), plain(x), atol=1e-2), "the width changes nothing"
+
+
 # --- submodels ------------------------------------------------------------------------------------
 
 
@@ -135,7 +157,7 @@ def test_submodel_equals_a_gpt_neox_with_sliced_weights(name):
         bias = qkv.bias.view(3, 4, 8).transpose(0, 1).reshape(96)
         layer = theirs.gpt_neox.layers[i]
         layer.attention.query_key_value.load_state_dict({"weight": weight, "bias": bias})
-        up, down = block.feed_forward.up, block.feed_forward.down
+        up, down = block.mlp.up, block.mlp.down
         layer.mlp.dense_h_to_4h.load_state_dict({"weight": up.weight[:m], "bias": up.bias[:m]})
         layer.mlp.dense_4h_to_h.load_state_dict({"weight": down.weight[:, :m], "bias": down.bias})
         state[f"layers.{i}.attention.dense"] = block.attention.proj
@@ -166,7 +188,7 @@ def test_mixed_submodel_of_the_vit_equals_torchs_own_layers():
         layer.self_attn.in_proj_weight.data = block.attention.qkv.weight.data
         layer.self_attn.in_proj_bias.data = block.attention.qkv.bias.data
         layer.self_attn.out_proj.load_state_dict(block.attention.proj.state_dict())
-        feed = block.feed_forward
+        feed = block.mlp
         layer.linear1.load_state_dict({"weight": feed.up.weight[:m], "bias": feed.up.bias[:m]})
         layer.linear2.load_state_dict({"weight": feed.down.weight[:, :m], "bias": feed.down.bias})
         layer.norm1.load_state_dict(block.norm1.state_dict())
@@ -207,9 +229,9 @@ def test_small_submodels_do_not_read_the_other_neurons():
     network, x = lm(), tokens()
     small, large = network(x, "S"), network(x)
     for block in network.blocks:
-        block.feed_forward.up.weight.data[8:] = torch.nan
-        block.feed_forward.up.bias.data[8:] = torch.nan
-        block.feed_forward.down.weight.data[:, 8:] = torch.nan
+        block.mlp.up.weight.data[8:] = torch.nan
+        block.mlp.up.bias.data[8:] = torch.nan
+        block.mlp.down.weight.data[:, 8:] = torch.nan
     assert torch.equal(network(x, "S"), small)
     assert network(x).isnan().all() and not torch.allclose(large, small, atol=1e-2)
 
@@ -259,7 +281,7 @@ def test_unused_neurons_get_zero_gradients_not_none():
     network = lm().train()
     network.cross_entropy({"tokens": tokens()}, "S").backward()
     for block in network.blocks:
-        up, down = block.feed_forward.up, block.feed_forward.down
+        up, down = block.mlp.up, block.mlp.down
         for grad in (up.weight.grad, up.bias.grad, down.weight.grad.mT):
             assert grad[:8].any() and not grad[8:].any()
         assert down.bias.grad.all(), "the second bias is shared by all widths"
@@ -396,6 +418,19 @@ def test_two_level_mixtures_rise_once():
     assert ("M", "M", "L", "L") in adjacent and ("S", "S", "XL", "XL") not in adjacent
 
 
+def test_the_chord_is_a_line_over_parameters():
+    loss_of = {(name,) * 4: loss for name, loss in zip(LM.names, (4.0, 3.0, 2.0, 1.0), strict=True)}
+    half = ("S", "S", "L", "L")  # 8, 8, 32, 32 neurons: halfway from 8 to 32
+    assert elastic.on_chord(LM, half, loss_of) == pytest.approx(3.0)
+    assert elastic.on_chord(LM, half[::-1], loss_of) == pytest.approx(3.0)
+    assert elastic.on_chord(LM, ("M", "M", "M", "L"), loss_of) == pytest.approx(2.75)
+    # Not halfway between M and XL: 16, 32, 64, 64 neurons are 44 on average, of 16 to 64.
+    late = elastic.on_chord(LM, ("M", "L", "XL", "XL"), loss_of)
+    assert late == pytest.approx(3.0 - 2 * 28 / 48)
+    with pytest.raises(ValueError, match="two granularities"):
+        elastic.on_chord(LM, ("M",) * 4, loss_of)
+
+
 @given(st.integers(elastic.block_params(LM, "S"), 2 * elastic.block_params(LM)))
 @settings(max_examples=30, deadline=None)
 def test_least_slope_uses_the_budget(budget):
@@ -434,11 +469,11 @@ def test_greedy_drafts_write_the_large_models_text(shared):
     torch.manual_seed(0)
     result = write(network, prompt, 60, draft="S", shared_cache=shared, k=3, temperature=0)
     expected = prompt
-    while len(expected) < 66:
-        held = expected[-16:]
-        room = min(66 - len(expected), 32 - len(held))
-        new = network.sample(1, room, held, temperature=0)[0]
-        expected = torch.cat([expected, new])
+    for start, stop in ((0, 33), (17, 50), (34, 66)):  # each fresh context begins at half of 32
+        for _ in range(len(expected), stop):  # no cache: a pass over all for each token
+            following = network(expected[None, start:])[0, -1].argmax()
+            expected = torch.cat([expected, following[None]])
+    assert torch.equal(network.sample(1, 60, prompt, temperature=0)[0], expected[6:])
     assert torch.equal(result.tokens, expected[6:])
     assert len(result.tokens.unique()) > 4, "too dull a text to test anything"
     assert 0 < result.accepted < result.drafted
@@ -469,7 +504,7 @@ def test_contribution_of_a_neuron():
     found = elastic.neuron_contributions(network, x)
     assert found.shape == (4, 64) and (found > 0).all()
     silent = copy.deepcopy(network)
-    silent.blocks[2].feed_forward.down.weight.data[:, 5] = 0
+    silent.blocks[2].mlp.down.weight.data[:, 5] = 0
     again = elastic.neuron_contributions(silent, x)
     assert again[2, 5] == 0
     torch.testing.assert_close(again[:2], found[:2])
@@ -483,6 +518,31 @@ def test_sampling_is_deterministic_and_follows_the_submodel():
         drawn.append(network.sample(3, 20, submodel=submodel))
     assert drawn[0].shape == (3, 20) and torch.equal(drawn[0], drawn[1])
     assert not torch.equal(drawn[0], drawn[2])
+
+
+def test_a_family_starts_from_the_same_numbers():
+    family, x = matformer.untrained(LM, seed=3), tokens()
+    losses = family.losses(x)
+    for name in LM.names:
+        twin = family.twins[name]
+        torch.testing.assert_close(twin(x), family.nested(x, name))
+        assert twin.config == matformer.submodel_config(LM, name)
+    assert losses["excess"] == pytest.approx(0, abs=1e-6)
+    for parameter in family.twins["M"].parameters():
+        parameter.data *= 0  # all logits alike: the loss is log 96
+    losses = family.losses(x)
+    assert losses["twin_M"] == pytest.approx(4.56435, abs=1e-4)
+    worst = max(losses[f"slice_{n}"] / losses[f"twin_{n}"] - 1 for n in LM.names)
+    assert losses["excess"] == worst != 0
+    torch.manual_seed(0)
+    assert family.sample(2, 5).shape == (2, 5)
+    with pytest.raises(ValueError, match="twins must be"):
+        matformer.Family(family.nested, S=family.twins["S"])
+
+
+def test_the_abstract_network_cannot_be_made():
+    with pytest.raises(TypeError, match="abstract"):
+        matformer.MatFormer(LM)
 
 
 def test_bad_input():
@@ -501,8 +561,8 @@ def test_bad_input():
         network(tokens(), ("S", "M"))
     with pytest.raises(ValueError, match="tokens must be int64"):
         network.loss({"tokens": tokens().float()})
-    with pytest.raises(ValueError, match="exceed context 32"):
-        network.sample(1, 33)
+    with pytest.raises(ValueError, match="need a prompt"):
+        network.sample(1, 3, prompt=tokens()[0, :0])
     with pytest.raises(ValueError, match=r"images must be \(B, 3, 16, 16\)"):
         matformer.build(VIT)(torch.zeros(1, 3, 8, 8))
     with pytest.raises(ValueError, match="patch_size must divide"):

@@ -7,12 +7,17 @@ import pytest
 import torch
 from PIL import Image
 
+import gentok
 from gentok.efficient.matformer import recipe
+from gentok.efficient.matformer.family import Family, untrained
 from gentok.efficient.matformer.model import PRESETS, MatLM, MatViT
+from gentok.efficient.matformer.sizes import NAMES
 from gentok.training.checkpoint import load_checkpoint
 from gentok.training.profiles import Profile
+from gentok.training.weights import CHECKOUT, find, read_header
 
 SMOKE = Profile("smoke", (0,), "cpu")
+CPU = Profile("cpu", (0,), "cpu")
 GPU = Profile("gpu", (0,), "cpu")
 
 
@@ -45,6 +50,46 @@ def test_train_a_vit_and_draw_its_retrieval(tmp_path, monkeypatch):
     recipe.sample(out, tmp_path / "a.png", n=5, seed=0)
     with Image.open(tmp_path / "a.png") as picture:
         assert picture.size == (160, 64)
+
+
+def test_twins_are_trained_beside_the_nested_network(tmp_path):
+    out = tmp_path / "a.safetensors"
+    recipe.train("study-text", SMOKE, out=out, resume=False, seed=0)
+    family = Family(**recipe.WEIGHTS.collect(out))
+    start = untrained(PRESETS["study-text"], 0)
+    for name, twin in family.twins.items():
+        assert load_checkpoint(tmp_path / f"a.{name}.safetensors")[1]["step"] == 3
+        assert twin.config == start.twins[name].config
+        moved = (twin.embedding.weight - start.twins[name].embedding.weight).abs().max()
+        assert 0 < moved < 0.1, "the twin did not start from the family's numbers"
+    found = recipe.WEIGHTS.measure(family, 4)
+    assert set(found) == {f"{k}_{n}" for k in ("slice", "twin") for n in ("S", "M", "L", "XL")} | {
+        "excess"
+    }
+
+
+@pytest.mark.parametrize("preset", ["text", "study-text", "study-mixtures", "study-digits"])
+def test_a_granularity_is_drawn_as_often_as_its_twin_steps(preset):
+    task = recipe.plan(preset, CPU)
+    assert task.model.steps == 4 * task.twin.steps
+    assert replace(task.model, steps=0) == replace(task.twin, steps=0), "all else is alike"
+
+
+KEPT = find("matformer", CHECKOUT)
+
+
+@pytest.mark.skipif(KEPT is None, reason="no weights are kept in this checkout")
+def test_each_kept_cut_is_as_good_as_its_twin():
+    """The gate of the weights: every cut within 5 % of a network that was trained alone."""
+    metrics = read_header(KEPT)["metrics"]
+    family = gentok.pretrained("matformer", CHECKOUT)
+    items = metrics.pop("items")
+    again = recipe.WEIGHTS.measure(family, items)
+    assert items >= 500 and again == pytest.approx(metrics, abs=1e-3)
+    assert again["excess"] <= 0.05
+    for kind in ("slice", "twin"):
+        losses = [again[f"{kind}_{name}"] for name in NAMES]
+        assert losses == sorted(losses, reverse=True), "a larger network should not be worse"
 
 
 def test_published_presets_ask_for_their_data(monkeypatch, tmp_path):

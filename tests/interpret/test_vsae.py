@@ -111,6 +111,16 @@ def test_kl_equals_torch_distributions(variance, kl_on):
     torch.testing.assert_close(model.kl(mu, log_variance, indices), each.sum(1).mean())
 
 
+@pytest.mark.parametrize("variance", ["deterministic", "unit", "learned"])
+def test_means_beyond_ten_cost_no_more(variance):
+    """The released code clamps what it squares at 10, with a fixed variance, too."""
+    model = make(variance=variance, relu=False)
+    mu = torch.tensor([[3.0, -40.0, 25.0] + 17 * [0.0]])
+    log_variance = torch.zeros_like(mu) if variance == "learned" else None
+    cost = model.kl(mu, log_variance, torch.tensor([[0, 1, 2]]))
+    assert float(cost) == 0.5 * (9 + 100 + 100)
+
+
 def test_log_variance_is_clamped():
     model = make(variance="learned")
     with torch.no_grad():

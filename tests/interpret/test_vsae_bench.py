@@ -1,5 +1,6 @@
 """The evaluation, the toy and the explanations, on autoencoders whose answers are known."""
 
+import html
 import re
 
 import numpy as np
@@ -9,8 +10,14 @@ from tests.interpret.sample_texts import MANUAL, PLAY
 
 from gentok.base.language_model import LanguageModelConfig
 from gentok.interpret.vsae.activations import Activations
-from gentok.interpret.vsae.bench import Bench, features_of, neighbours_agree, spurious_label
-from gentok.interpret.vsae.corpus import read_corpus, train_tokenizer
+from gentok.interpret.vsae.bench import (
+    SHARES,
+    Bench,
+    features_of,
+    neighbours_agree,
+    spurious_label,
+)
+from gentok.interpret.vsae.corpus import byte_tokenizer, read_corpus
 from gentok.interpret.vsae.explain import (
     clusters,
     contexts_table,
@@ -20,7 +27,14 @@ from gentok.interpret.vsae.explain import (
     summarise,
     top_contexts,
 )
-from gentok.interpret.vsae.recipe import make_bench, topk_rate, train_language_model, train_sae
+from gentok.interpret.vsae.recipe import (
+    language_stage,
+    make_bench,
+    topk_rate,
+    topk_stage,
+    train_language_model,
+    train_sae,
+)
 from gentok.interpret.vsae.superposition import Superposition
 from gentok.nn.sae import TopKSAE
 
@@ -30,9 +44,10 @@ SIZES = LanguageModelConfig(300, 16, 2, 2, 32, context=12)
 @pytest.fixture(scope="module")
 def bench():
     texts = {"manual": MANUAL * 12, "play": PLAY * 3}
-    corpus = read_corpus(texts, train_tokenizer(texts.values(), 300), context=12)
-    train, test = corpus.split(test=60)
-    model = train_language_model(SIZES, train, steps=60).model
+    corpus = read_corpus(texts, byte_tokenizer(), context=12)
+    mixed = corpus.shuffled()
+    train, test = mixed._take(torch.arange(60, len(mixed))), mixed.head(60)
+    model = train_language_model(SIZES, train, language_stage(60)).model
     return make_bench(model, train, test, 0, loss_contexts=20, probe_items=400)
 
 
@@ -75,6 +90,12 @@ def test_probes_on_a_lossless_dictionary_beat_chance(bench):
     )
 
 
+def test_the_paper_ablates_the_same_shares():
+    """50 of 8,192 features are 0.6 %: 6 of 1,024, not 50."""
+    assert {round(1024 * n / 8192) for n in (20, 50, 100, 200, 400)} == {2, 6, 12, 25, 50}
+    assert SHARES == (3, 6, 12, 25, 50)
+
+
 def test_spurious_label_falls_back_to_kinds_of_lines(bench):
     acts = bench.train
     assert torch.equal(spurious_label(acts), acts.labels["source"])
@@ -94,7 +115,7 @@ def test_training_an_autoencoder_on_activations(bench):
     torch.manual_seed(0)
     sae = TopKSAE(16, 64, 4)
     before = bench.core(sae)["explained_variance"]
-    result = train_sae(sae, bench.train, steps=200, seed=0)
+    result = train_sae(sae, bench.train, topk_stage(64, 200), seed=0)
     assert bench.core(sae)["explained_variance"] > max(0.6, before)
     assert result.history[-1]["lr"] < 0.2 * topk_rate(64) < 1e-2
     assert topk_rate(8192) == pytest.approx(2.83e-4, rel=1e-2)
@@ -123,10 +144,16 @@ def test_contexts_mark_the_firing_token_and_escape_text(bench):
     assert rows == [6, 40], "two of the rows share a context"
     assert top_contexts(column, acts, count=3, apart=False) == [6, 40, 5]
     page = contexts_table({"a < b": column}, acts, corpus)
-    assert "a &lt; b" in page and page.count("<mark>") == 2
-    words = corpus.words(int(acts.context[6]))
-    marked = re.search("<mark>(.*)</mark>", in_context(6, acts, corpus)).group(1)
-    assert marked.replace("⏎", "\n").strip() in words[int(acts.position[6])]
+    assert "a &lt; b" in page and "<details>" not in page
+    assert "<summary>all &amp; more" in contexts_table(
+        {"a": column}, acts, corpus, folded="all & more"
+    )
+    words, place = corpus.words(int(acts.context[6])), int(acts.position[6])
+    shades = re.findall(r"rgb\(255,(\d+),\d+\);color:#111\">(.*?)</mark>", page)
+    assert len(shades) == 3, "two features' tokens in one context, one in another"
+    strong = re.findall(r"<mark[^>]*>(.*?)</mark>", in_context(6, column, acts, corpus))
+    assert [html.unescape(t).replace("⏎", "\n") for t in strong] == words[place - 1 : place + 1]
+    assert int(shades[1][0]) < int(shades[0][0]), "the stronger one is darker"
 
 
 def test_hover_map_is_self_contained():

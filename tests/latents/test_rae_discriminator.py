@@ -7,30 +7,33 @@ import torch
 from torch import nn
 
 from gentok.latents.rae.discriminator import (
+    ConvBlock,
     FeatureDiscriminator,
-    LocalBatchNorm,
     TokenHead,
     diff_augment,
     quantise,
 )
 
 
-def test_local_batch_norm_is_batch_norm_of_each_group():
+def test_normalisation_is_of_each_sample_alone_with_the_public_eps():
     torch.manual_seed(0)
-    norm, x = LocalBatchNorm(6), torch.randn(16, 6, 10) * 3 + 2
-    peer = nn.BatchNorm1d(6).train()
-    expected = torch.cat([peer(x[:8]), peer(x[8:])])
+    norm, x = ConvBlock(6, 1)[1], torch.randn(5, 6, 10) * 1e-3
+    with torch.no_grad():
+        norm.weight.uniform_(0.5, 2)
+        norm.bias.normal_()
+    mean = x.mean(2, keepdim=True)
+    var = ((x - mean) ** 2).mean(2, keepdim=True)
+    expected = (x - mean) / (var + 1e-6).sqrt() * norm.weight[:, None] + norm.bias[:, None]
     torch.testing.assert_close(norm(x), expected, rtol=1e-4, atol=1e-5)
-    torch.testing.assert_close(norm.eval()(x[:8]), expected[:8], rtol=1e-4, atol=1e-5)
-    assert norm(x[:3]).shape == (3, 6, 10)
+    torch.testing.assert_close(norm.eval()(x[:1]), expected[:1], rtol=1e-4, atol=1e-5)
 
 
-def test_real_and_made_batches_do_not_touch():
+def test_a_sample_does_not_touch_another():
     torch.manual_seed(0)
-    norm, x = LocalBatchNorm(4), torch.randn(16, 4, 5)
-    moved = x.clone()
-    moved[8:] += 5
-    assert torch.equal(norm(moved)[:8], norm(x)[:8])
+    head, tokens = TokenHead(6).eval(), torch.randn(4, 9, 6)
+    moved = tokens.clone()
+    moved[1:] += 5
+    torch.testing.assert_close(head(moved)[0], head(tokens)[0])
 
 
 def test_head_by_its_formula():
@@ -73,6 +76,15 @@ def test_augmentation_differs_by_image_and_lets_gradients_pass():
     assert not torch.allclose(y[0], y[1])
     y.square().sum().backward()
     assert all(float(g.abs().sum()) > 0 for g in x.grad)
+
+
+def test_colours_change_after_the_shift():
+    """The border that moves in takes part in the change of colours, as in the public code."""
+    torch.manual_seed(0)
+    y = diff_augment(torch.zeros(64, 3, 16, 16) + 0.5)
+    corners = y[:, :, 0, 0]
+    assert (corners.abs() > 0.05).any()
+    assert (corners == 0).sum() == 0
 
 
 def test_translation_moves_by_whole_pixels_and_fills_with_zeros(monkeypatch):

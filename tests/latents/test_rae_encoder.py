@@ -96,15 +96,16 @@ def test_a_changed_patch_changes_its_own_token_most(saved):
     assert int(change.argmax()) == row * config.grid + column
 
 
-def test_layers_end_with_the_tokens_and_start_unnormalised(saved):
+def test_layers_begin_with_the_last_block_and_none_is_normalised(saved):
+    """What RAE's public code hands to its discriminator: the last block first, then the taps."""
     encoder = frozen_encoder(saved[0]).on(CPU)
     x = images()
-    first, last, tokens = encoder.layers(x, (0, 1))
-    assert torch.equal(tokens, encoder(x))
-    torch.testing.assert_close(
-        F.layer_norm(last, last.shape[-1:], eps=1e-12), tokens, rtol=1e-2, atol=1e-2
-    )
+    last, first, again = encoder.layers(x, (0, 1))  # an encoder of two blocks
+    assert torch.equal(last, again)
     assert not torch.allclose(first, last)
+    assert not torch.allclose(last, encoder(x), atol=0.1)
+    normalised = F.layer_norm(last, last.shape[-1:], eps=1e-12)
+    torch.testing.assert_close(normalised, encoder(x), rtol=1e-2, atol=1e-2)
 
 
 def test_images_are_resized_to_what_the_network_wants(saved):

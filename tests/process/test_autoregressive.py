@@ -1,10 +1,11 @@
 import pytest
 import torch
+import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import TopKLogitsWarper, TopPLogitsWarper
 
-from gentok.process.autoregressive import filter_logits, sample_next
+from gentok.process.autoregressive import filter_logits, sample_next, write_tokens
 
 
 @settings(deadline=None, max_examples=40)
@@ -48,3 +49,22 @@ def test_temperature_zero_is_greedy():
 def test_bad_options_are_named(options, message):
     with pytest.raises(ValueError, match=message):
         sample_next(torch.zeros(1, 3), **options)
+
+
+def test_writing_hands_each_token_back():
+    """Oracle: a rule whose next token is the sum of the last two, modulo 5."""
+    seen = []
+
+    def step(new):
+        seen.append(new)
+        so_far = torch.cat(seen, dim=1)
+        following = so_far + F.pad(so_far, (1, 0))[:, :-1]  # (n, N)
+        return F.one_hot(following % 5, 5).float()[:, -new.shape[1] :]
+
+    prompt = torch.tensor([[0, 1], [2, 2]])
+    found = write_tokens(step, prompt, 4, lambda logits: logits.argmax(-1))
+    assert found.tolist() == [[1, 2, 3, 0], [4, 1, 0, 1]]
+    assert [part.shape[1] for part in seen] == [2, 1, 1, 1], "old tokens are not read again"
+    for bad in ((prompt[:, :0], 3), (prompt[0], 3), (prompt, 0)):
+        with pytest.raises(ValueError, match="need a prompt"):
+            write_tokens(step, *bad)

@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
+from gentok.data.motion_features import feature_scale, feature_slices
 from gentok.measure import count_flops, count_parameters
 from gentok.signals.mogo import motion_rvq
 from gentok.signals.mogo.motion_rvq import PRESETS, build, example
@@ -16,7 +17,9 @@ TINY = replace(PRESETS["tiny"], feature_dim=35, width=16, code_dim=8, codebook_s
 @pytest.fixture
 def model():
     torch.manual_seed(0)
-    network = build(TINY).normalize_by(torch.randn(35), torch.rand(35) + 0.5)
+    network = build(TINY)
+    network.mean.normal_()
+    network.spread.uniform_(0.5, 1.5)
     network.quantizer(torch.randn(4, 40, 8))  # starts the codebooks
     return network.eval()
 
@@ -44,6 +47,16 @@ def test_shapes(stages, stride):
     codes = network.encode(torch.randn(2, 24, 35))
     assert codes.shape == (2, 24 // stride**stages, 4) and codes.dtype == torch.int64
     assert network.decode(codes).shape == (2, 24, 35)
+
+
+def test_statistics_are_those_of_the_features():
+    network, x = build(PRESETS["tiny"]), 3 + 2 * torch.randn(50, 20, 215)
+    network.set_statistics(x)
+    mean, spread = feature_scale(x)
+    assert torch.equal(network.mean, mean) and torch.equal(network.spread, spread)
+    torch.testing.assert_close(network.denormalize(network.normalize(x)), x)
+    columns = feature_slices()["positions"]
+    assert network.normalize(x)[..., columns].std().item() == pytest.approx(1, abs=0.05)
 
 
 def test_features_are_normalised_inside(model):

@@ -9,14 +9,16 @@ from PIL import Image
 
 from gentok.data import sample_motions
 from gentok.data.motion_features import motion_features
+from gentok.signals.mogo import clips as clips_module
 from gentok.signals.mogo import motion_rvq, recipe
 from gentok.signals.mogo.model import PRESETS, Mogo
 from gentok.signals.mogo.motion_text import HashedWords
 from gentok.training.profiles import Profile
+from gentok.training.schedules import schedule_factor
 from gentok.training.stages import stage
 
 SMOKE = Profile("smoke", (0,), "cpu")
-SMALL = replace(PRESETS["tiny"], dim=16, depths=(1, 1), heads=(2, 2))
+SMALL = replace(PRESETS["tiny"], dim=16, depths=(1, 1), num_heads=(2, 2))
 
 
 @pytest.mark.slow
@@ -54,7 +56,7 @@ def test_humanml3d_is_read_in_its_public_layout(monkeypatch, tmp_path):
         (folder / "texts" / f"{name}.txt").write_text(lines)
     (folder / "train.txt").write_text("000001\n000002\n000003\n000004\n000005\n")
     monkeypatch.setenv("GENTOK_DATA", str(tmp_path))
-    clips = recipe.humanml3d()
+    clips = clips_module.humanml3d()
     assert [len(c) for c in clips.features] == [45, 199], "40 to 199 frames"
     assert clips.pairs == [
         (0, "a man walks."), (0, "someone 000001"), (1, "a man walks."), (1, "someone 000003")
@@ -63,22 +65,60 @@ def test_humanml3d_is_read_in_its_public_layout(monkeypatch, tmp_path):
     torch.testing.assert_close(clips.features[0][:, 1:], torch.from_numpy(rows[:45, 1:]))
 
 
+def test_a_caption_of_a_span_becomes_a_clip_of_its_own(monkeypatch, tmp_path):
+    folder = tmp_path / "humanml3d"
+    (folder / "new_joint_vecs").mkdir(parents=True)
+    (folder / "texts").mkdir()
+    rows = np.random.default_rng(0).normal(size=(150, 263)).astype(np.float32)
+    np.save(folder / "new_joint_vecs" / "a.npy", rows)
+    lines = ("all of it#x#0.0#0.0", "two to five#x#2.0#5.0", "too short#x#1.0#2.5",
+             "no time#x#nan#nan", "bare")  # fmt: skip
+    (folder / "texts" / "a.txt").write_text("\n".join(lines))
+    (folder / "train.txt").write_text("a\n")
+    monkeypatch.setenv("GENTOK_DATA", str(tmp_path))
+    clips = clips_module.humanml3d()
+    assert [len(c) for c in clips.features] == [60, 150]
+    assert clips.pairs == [(0, "two to five"), (1, "all of it"), (1, "no time"), (1, "bare")]
+    torch.testing.assert_close(clips.features[0], clips.features[1][40:100], rtol=0, atol=0)
+
+
+def test_published_plans_are_the_released_ones():
+    gpu = Profile("gpu", (0,), "cpu")
+    for name in recipe.PUBLISHED:
+        task = recipe.plan(name, gpu)
+        first, second = task.tokenizer, task.generator
+        assert (first.betas, first.clip, first.lr, first.batch_size) == (
+            (0.9, 0.99),
+            None,
+            2e-4,
+            256,
+        )
+        rates = [first.lr * schedule_factor(s, first.steps, 0, first.schedule)
+                 for s in (0, 1999, 149_999, 150_000, 250_000)]  # fmt: skip
+        assert rates == pytest.approx([1e-7, 2e-4, 2e-4, 2e-5, 2e-6])
+        assert (second.betas, second.clip, second.lr) == ((0.9, 0.999), None, 3e-5)
+        assert second.weight_decay == 1e-7 and second.warmup == 0 and second.batch_size == 28
+        last = second.lr * schedule_factor(799_999, second.steps, 0, second.schedule)
+        assert last == pytest.approx(2e-6, rel=1e-5)
+        assert task.window == 64
+
+
 def test_motion_capture_is_cut_at_twenty_frames_a_second():
     clip = sample_motions(1, 200, seed=0)
     long = replace(clip, root=clip.root[0], rotations=clip.rotations[0], fps=40.0)
-    clips = recipe.mocap_clips({"spin": replace(long, captions=("spin kick",))}, stride=8)
+    clips = clips_module.mocap_clips({"spin": replace(long, captions=("spin kick",))}, stride=8)
     frames = len(range(0, 200, 2)) - 1  # every other frame, less one for velocities
     assert len(clips.features) == (frames - 64) // 8 + 1
     assert {caption for _, caption in clips.pairs} == {"spin kick"}
     assert clips.features[0].shape == (64, 215)
     with pytest.raises(ValueError, match="no clip of motion capture has 64 frames"):
-        recipe.mocap_clips(
+        clips_module.mocap_clips(
             {"short": replace(long, root=long.root[:50], rotations=long.rotations[:50])}
         )
 
 
-def test_windows_stay_inside_their_clips():
-    clips = [torch.full((70, 3), 1.0), torch.full((64, 3), 2.0)]
+def test_windows_stay_inside_their_clips_and_short_clips_are_left_out():
+    clips = [torch.full((70, 3), 1.0), torch.full((63, 3), 3.0), torch.full((64, 3), 2.0)]
     draw = recipe.window_batches(clips, 4, seed=0)
     seen = set()
     for step in range(4):
@@ -87,6 +127,20 @@ def test_windows_stay_inside_their_clips():
         assert (motion == motion[:, :1]).all(), "a window joins two clips"
         seen |= set(motion[:, 0, 0].tolist())
     assert seen == {1.0, 2.0}
+    with pytest.raises(ValueError, match="no clip has the 64 frames"):
+        recipe.window_batches(clips[1:2], 4, seed=0)
+
+
+def test_the_margin_is_seen_by_the_encoder_and_not_by_the_transformer():
+    torch.manual_seed(0)
+    tokenizer = motion_rvq.build(motion_rvq.PRESETS["tiny"]).eval()
+    motion = motion_features(sample_motions(3, 81, seed=0))  # 80 frames
+    clips = clips_module.Clips(list(motion[:, :56]), [(i, "a") for i in range(3)], margin=16)
+    codes = torch.stack(recipe.clip_codes(tokenizer, clips))
+    assert codes.shape == (3, 40, 4)
+    longer = tokenizer.encode(motion)
+    assert torch.equal(codes, longer[:, :40]), "16 frames ahead are all that the encoder sees"
+    assert not torch.equal(tokenizer.encode(motion[:, :40]), codes)
 
 
 def test_batches_hold_codes_padding_length_and_text():
@@ -94,7 +148,7 @@ def test_batches_hold_codes_padding_length_and_text():
     tokenizer = motion_rvq.build(motion_rvq.PRESETS["tiny"]).eval()
     motion = sample_motions(2, 31, seed=0)
     features = list(motion_features(motion))
-    clips = recipe.Clips([features[0], features[1][:20]], [(0, "a b"), (1, "a c"), (1, "d")])
+    clips = clips_module.Clips([features[0], features[1][:20]], [(0, "a b"), (1, "a c"), (1, "d")])
     text = HashedWords(16)
     draw = recipe.code_batches(tokenizer, clips, text, 3, seed=0)
     batch = draw(0)

@@ -6,10 +6,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gentok.nn.attention import split_heads
+from gentok.nn.blocks import PostNormBlock
 from gentok.nn.position import sincos_1d
 from gentok.signals.mogo.relative_attention import (
     RelativeAttention,
-    RelativeBlock,
     RelativeCache,
     RelativeTransformer,
     relative_shift,
@@ -118,13 +118,64 @@ def test_cache_projects_each_distance_a_few_times_only(layer):
     torch.testing.assert_close(table, wanted)
 
 
-def test_block_normalises_after_the_residual():
+def test_blocks_are_the_shared_post_norm_ones():
     torch.manual_seed(0)
-    block = RelativeBlock(D, H, 4, 0.0).eval()
-    x, (u, v) = torch.randn(2, 5, D), biases()
-    middle = block.norm1(x + block.attention(x, u, v))
-    torch.testing.assert_close(block(x, u, v), block.norm2(middle + block.mlp(middle)))
-    assert block(100 * x, u, v).std(-1).mean().item() == pytest.approx(1, abs=0.05)
+    stack = RelativeTransformer(D, 1, H).eval()
+    block, x = stack.blocks[0], torch.randn(2, 5, D)
+    assert type(block) is PostNormBlock
+    middle = block.norm1(x + block.attention(x, stack.u, stack.v))
+    torch.testing.assert_close(stack(x), block.norm2(middle + block.mlp(middle)))
+    assert stack(100 * x).std(-1).mean().item() == pytest.approx(1, abs=0.05)
+
+
+def test_without_distances_a_block_is_pytorchs_own_with_the_same_weights():
+    torch.manual_seed(0)
+    stack = RelativeTransformer(D, 1, H, relative=False).eval()
+    for parameter in stack.parameters():
+        torch.nn.init.normal_(parameter, std=0.5)
+    ours = stack.blocks[0]
+    peer = torch.nn.TransformerEncoderLayer(D, H, 4 * D, 0.0, "gelu", batch_first=True).eval()
+    pairs = {
+        "self_attn.in_proj_weight": ours.attention.qkv.weight,
+        "self_attn.out_proj.weight": ours.attention.proj.weight,
+        "self_attn.in_proj_bias": torch.zeros(3 * D),
+        "self_attn.out_proj.bias": torch.zeros(D),
+    }
+    renamed = {"linear1": ours.mlp[0], "linear2": ours.mlp[3], "norm1": ours.norm1}
+    for name, layer in (renamed | {"norm2": ours.norm2}).items():
+        pairs |= {f"{name}.weight": layer.weight, f"{name}.bias": layer.bias}
+    peer.load_state_dict(pairs)
+    x = torch.randn(2, 7, D)
+    mask = torch.nn.Transformer.generate_square_subsequent_mask(7)
+    torch.testing.assert_close(stack(x), peer(x, src_mask=mask), rtol=1e-4, atol=1e-5)
+
+
+def test_the_scores_are_those_of_xlnet():
+    """Transformers keeps Transformer-XL's attention in XLNet; with its weights the sums agree."""
+    from transformers import XLNetConfig
+    from transformers.models.xlnet.modeling_xlnet import XLNetRelativeAttention
+
+    torch.manual_seed(0)
+    config = XLNetConfig(d_model=D, n_head=H, d_inner=D, dropout=0.0)
+    peer, n = XLNetRelativeAttention(config).eval(), 7
+    for parameter in peer.parameters():
+        torch.nn.init.normal_(parameter, std=0.3)
+    layer = RelativeAttention(D, H).eval()
+    with torch.no_grad():
+        parts = [getattr(peer, name).reshape(D, D).T for name in "qkv"]
+        layer.qkv.weight.copy_(torch.cat(parts))
+        layer.relative.weight.copy_(peer.r.reshape(D, D).T)
+        layer.proj.weight.copy_(peer.o.reshape(D, D))
+    q, k, v = (split_heads(x, H) for x in layer.qkv(torch.randn(2, n, D)).chunk(3, -1))
+    content = (q + peer.r_w_bias[:, None]) @ k.mT * q.shape[-1] ** -0.5
+    scores = content + layer.distance_scores(q + peer.r_r_bias[:, None], n)
+    ours = scores.softmax(-1) @ v
+    far = sincos_1d(torch.arange(n, -n, -1), D)  # XLNet starts at distance n
+    r = torch.einsum("jh,hnd->jnd", far, peer.r)[:, None].expand(-1, 2, -1, -1)
+    future = torch.ones(n, n).triu(1)[:, :, None, None]
+    first = [t.permute(2, 0, 1, 3) for t in (q, k, v)]  # (N, B, h, d), as XLNet has them
+    theirs = peer.rel_attn_core(*first, r, attn_mask=future)
+    torch.testing.assert_close(ours, theirs.permute(1, 2, 0, 3), rtol=1e-4, atol=1e-4)
 
 
 def test_heads_must_divide():

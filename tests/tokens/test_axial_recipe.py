@@ -1,14 +1,19 @@
 """`gentok train axial` and `gentok sample axial`, as small as they go."""
 
+import json
+import math
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
 
+from gentok.data.coloured_digits import coloured_digits
 from gentok.tokens.axial import recipe
-from gentok.tokens.axial.model import PRESETS, AxialTransformer
+from gentok.tokens.axial.model import PRESETS, AxialConfig, AxialTransformer, build, to_values
 from gentok.training.checkpoint import load_checkpoint
+from gentok.training.loop import load_model
 from gentok.training.profiles import Profile
 
 SMOKE = Profile("smoke", (0,), "cpu")
@@ -40,7 +45,57 @@ def test_published_presets_ask_for_their_images(monkeypatch, tmp_path):
         recipe.train("imagenet-32", SMOKE, out=None, resume=False, seed=0)
 
 
-def test_sizes_between_have_no_data(monkeypatch):
+def test_sizes_below_the_digits_have_no_data(monkeypatch):
     monkeypatch.setitem(PRESETS, "tiny", replace(SMALL, image_size=6))
-    with pytest.raises(ValueError, match="image_size must be 8 for the coloured digits, got 6"):
+    with pytest.raises(ValueError, match="side must be 8 or more, got 6"):
         recipe.train("tiny", SMOKE, out=None, resume=False, seed=0)
+
+
+@pytest.fixture
+def checkpoint(tmp_path, monkeypatch):
+    monkeypatch.setitem(PRESETS, "tiny", SMALL)
+    out = tmp_path / "axial.safetensors"
+    recipe.train("tiny", SMOKE, out=out, resume=False, seed=0)
+    return out
+
+
+def test_bits_per_dimension_are_the_models_own(checkpoint):
+    numbers = recipe.evaluate(checkpoint, n=20)
+    pixels = to_values(coloured_digits("test", 20).images, 16)
+    with torch.no_grad():
+        logits = [
+            load_model(checkpoint, AxialConfig, build)(pixels, torch.full((20,), c))
+            for c in range(3)
+        ]
+    nats = [
+        torch.nn.functional.cross_entropy(one.flatten(0, 2), pixels[:, c].flatten())
+        for c, one in enumerate(logits)
+    ]
+    expected = [float(value) / math.log(2) for value in nats]
+    assert numbers["bits_per_dim"] == pytest.approx(sum(expected) / 3, rel=1e-5)
+    assert numbers["bits_plane_2"] == pytest.approx(expected[2], rel=1e-5)
+
+
+def test_the_command_measures_a_folder(checkpoint, tmp_path, capsys):
+    from gentok.cli import run
+
+    rng = np.random.default_rng(0)
+    for name in ("cats", "dogs"):
+        (tmp_path / "val" / name).mkdir(parents=True)
+        for i in range(3):
+            pixels = rng.integers(0, 256, (12, 12, 3), dtype=np.uint8)
+            Image.fromarray(pixels).save(tmp_path / "val" / name / f"{i}.png")
+    words = ["evaluate", "axial", "--from", str(checkpoint), "-n", "6", "--json"]
+    assert run([*words, "--data", str(tmp_path / "val")]) == 0
+    folder = json.loads(capsys.readouterr().out)
+    assert run(words) == 0
+    digits = json.loads(capsys.readouterr().out)
+    assert digits["bits_per_dim"] != folder["bits_per_dim"]
+    for numbers in (digits, folder):  # hardly trained: near 4 bits, those of 16 equal values
+        planes = [numbers[f"bits_plane_{c}"] for c in range(3)]
+        assert numbers["bits_per_dim"] == pytest.approx(sum(planes) / 3)
+        assert 3.5 < numbers["bits_per_dim"] < 4.5
+    assert run([*words, "--data", str(tmp_path / "nowhere")]) == 2
+    assert "--data: no folder at" in capsys.readouterr().err
+    assert run(["evaluate", "cvt", "--from", str(checkpoint)]) == 2
+    assert "accepted: axial" in capsys.readouterr().err

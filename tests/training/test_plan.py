@@ -48,8 +48,8 @@ def test_every_preset_has_a_plan(slug, preset, profile):
     for stage in stages(plan):
         assert stage.steps >= 1 and stage.batch_size >= 1 and stage.lr > 0
         assert 0 <= stage.warmup < stage.steps and stage.batch_size % stage.accumulate == 0
-        if profile == "smoke":
-            assert stage.steps <= 5, "the smoke profile takes seconds"
+        if profile == "smoke":  # a nested network takes three steps for each of its four widths
+            assert stage.steps <= 12, "the smoke profile takes seconds"
 
 
 @pytest.mark.parametrize("slug", RECIPES)

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from gentok.training.schedules import (
     KINDS,
+    Drops,
     Schedule,
     check_schedule,
     described,
@@ -94,6 +95,18 @@ def test_a_function_is_taken_as_it_is():
     for bad in (-0.1, math.nan, math.inf):
         with pytest.raises(ValueError, match="at step 7; 0 or more"):
             schedule_factor(7, 9, 0, lambda step, bad=bad: bad)
+
+
+def test_drops_are_torchs_multi_step_rates():
+    def make(optimizer):
+        return torch.optim.lr_scheduler.MultiStepLR(optimizer, [7, 12], gamma=0.1)
+
+    ours = [schedule_factor(s, 20, 0, Drops(at=(7, 12))) for s in range(20)]
+    assert ours == pytest.approx(torch_rates(make, 20))
+    rising = Drops(at=(7, 12), warmup=4)
+    assert [rising(s) for s in range(5)] == pytest.approx([0.25, 0.5, 0.75, 1, 1])
+    assert rising(12) == pytest.approx(0.01) and not knows_length(rising)
+    assert described(rising) == {"type": "Drops", "at": (7, 12), "warmup": 4, "by": 0.1}
 
 
 def test_which_rates_depend_on_the_length():

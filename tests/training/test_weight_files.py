@@ -12,7 +12,7 @@ from torch import nn
 
 from gentok.data import ImageSet
 from gentok.training import weights as weights_file
-from gentok.training.weights import Weights, digest, fetch, find, read, read_header, write
+from gentok.training.weights import Learned, Weights, digest, fetch, find, read, read_header, write
 
 
 @dataclass(frozen=True)
@@ -126,6 +126,16 @@ def test_a_digest_sees_every_pixel_and_label():
     third = digest(ImageSet(images, torch.tensor([0, 1, 0]), ("a", "b"), "zeros"))
     assert first["items"] == 3 and first["source"] == "zeros"
     assert len({row["sha256"] for row in (first, second, third)}) == 3
+
+
+def test_a_digest_of_other_data_sees_every_number():
+    numbers = torch.randn(4, 3, 2)
+    first = digest(Learned("noise", (numbers,)))
+    changed = numbers.clone()
+    changed[3, 2, 1] += 1
+    second = digest(Learned("noise", (changed,)))
+    assert first["items"] == 4 and first["source"] == "noise"
+    assert first["sha256"] != second["sha256"] and len(first["sha256"]) == 64
 
 
 def test_naming_the_loader_imports_no_torch():

@@ -2,8 +2,8 @@
 
 A small one is trained from scratch on text; a published one, such as
 ``EleutherAI/pythia-70m-deduped``, is loaded by name or from a folder in the hub's format. Both
-come as a `LanguageModel`, which gives access to the residual stream after a layer: read it, or put
-something else in its place.
+come as a `LanguageModel`, a `ResidualModel`: it gives access to the residual stream after a layer,
+to read it or to put something else in its place. Another one is `gentok.base.gelu_1l`.
 
 Shapes: N contexts, T tokens a context, D width of the residual stream, V vocabulary.
 """
@@ -55,13 +55,61 @@ class LanguageModelConfig:
 
 
 PRESETS: dict[str, LanguageModelConfig] = {
-    "tiny": LanguageModelConfig(2048, 128, 3, 4, 512, context=64),
+    # Reads bytes: 256 of them, and the end of text.
+    "tiny": LanguageModelConfig(257, 128, 3, 4, 512, context=128),
     # Biderman et al. 2023, table 1: 18.9 M without embeddings, 70.4 M with both.
     "pythia-70m": LanguageModelConfig(50304, 512, 6, 8, 2048, 2048, published_params=70_426_624),
 }
 
 
-class LanguageModel(nn.Module):
+class ResidualModel(nn.Module):
+    """What models with a residual stream share: their loss, and a window into the stream.
+
+    A subclass has ``blocks`` (its layers), ``dim``, ``vocab_size``, ``device``, ``tokenizer``,
+    ``forward(tokens)`` (logits) and ``run(tokens)`` (all layers, without the head).
+    """
+
+    def next_token_loss(self, tokens: Tensor) -> Tensor:
+        """Cross-entropy of each token given those before it, (N, T - 1), nats."""
+        logits = self(tokens)[:, :-1]
+        return F.cross_entropy(logits.transpose(1, 2), tokens[:, 1:], reduction="none")
+
+    def loss(self, batch: dict, step: int = 0) -> tuple[Tensor, dict[str, Tensor]]:
+        """Mean next-token cross-entropy, nats, of ``{"tokens": (N, T)}``."""
+        loss = self.next_token_loss(batch["tokens"]).mean()
+        return loss, {"cross_entropy": loss.detach()}
+
+    def block(self, layer: int) -> nn.Module:
+        """One transformer block; raises ValueError if there is no such layer."""
+        if not 0 <= layer < len(self.blocks):
+            raise ValueError(f"layer must be in [0, {len(self.blocks)}), got {layer}")
+        return self.blocks[layer]
+
+    @contextmanager
+    def watching(self, layer: int, see: Callable[[Tensor], Tensor | None]) -> Iterator[None]:
+        """Call ``see`` on the residual stream after a block; what it returns takes its place.
+
+        Args:
+            layer: block, from 0; layer 3 of Pythia-70m is the vSAE paper's choice.
+            see: gets (N, T, D); returns a tensor of that shape, or None to leave it as it is.
+        """
+
+        def hook(_module: nn.Module, _inputs: tuple, output: Tensor | tuple) -> Tensor | tuple:
+            # Some versions of the block return a tuple that opens with the stream.
+            stream = output[0] if isinstance(output, tuple) else output
+            new = see(stream)
+            if new is None:
+                return output
+            return (new, *output[1:]) if isinstance(output, tuple) else new
+
+        handle = self.block(layer).register_forward_hook(hook)
+        try:
+            yield
+        finally:
+            handle.remove()
+
+
+class LanguageModel(ResidualModel):
     """A GPT-NeoX and its tokenizer.
 
     Args:
@@ -81,58 +129,32 @@ class LanguageModel(nn.Module):
         self.network, self.tokenizer = network, tokenizer
 
     @property
+    def blocks(self) -> nn.ModuleList:
+        """The transformer blocks."""
+        return self.network.gpt_neox.layers
+
+    @property
     def dim(self) -> int:
         """Width D of the residual stream."""
         return self.network.config.hidden_size
+
+    @property
+    def vocab_size(self) -> int:
+        """V."""
+        return self.network.config.vocab_size
 
     @property
     def device(self) -> torch.device:
         """Where the weights are."""
         return self.network.device
 
+    def run(self, tokens: Tensor) -> None:
+        """Pass tokens (N, T) int64 through all blocks; for `watching`, which needs no logits."""
+        self.network.gpt_neox(input_ids=tokens, use_cache=False)
+
     def forward(self, tokens: Tensor) -> Tensor:
         """Tokens (N, T) int64 -> logits of the next token, (N, T, V)."""
         return self.network(input_ids=tokens, use_cache=False).logits
-
-    def next_token_loss(self, tokens: Tensor) -> Tensor:
-        """Cross-entropy of each token given those before it, (N, T - 1), nats."""
-        logits = self(tokens)[:, :-1]
-        return F.cross_entropy(logits.transpose(1, 2), tokens[:, 1:], reduction="none")
-
-    def loss(self, batch: dict, step: int = 0) -> tuple[Tensor, dict[str, Tensor]]:
-        """Mean next-token cross-entropy, nats, of ``{"tokens": (N, T)}``."""
-        loss = self.next_token_loss(batch["tokens"]).mean()
-        return loss, {"cross_entropy": loss.detach()}
-
-    def block(self, layer: int) -> nn.Module:
-        """One transformer block; raises ValueError if there is no such layer."""
-        blocks = self.network.gpt_neox.layers
-        if not 0 <= layer < len(blocks):
-            raise ValueError(f"layer must be in [0, {len(blocks)}), got {layer}")
-        return blocks[layer]
-
-    @contextmanager
-    def watching(self, layer: int, see: Callable[[Tensor], Tensor | None]) -> Iterator[None]:
-        """Call ``see`` on the residual stream after a block; what it returns takes its place.
-
-        Args:
-            layer: block, from 0; layer 3 of Pythia-70m is the paper's choice.
-            see: gets (N, T, D); returns a tensor of that shape, or None to leave it as it is.
-        """
-
-        def hook(_module: nn.Module, _inputs: tuple, output: Tensor | tuple) -> Tensor | tuple:
-            # Some versions of the block return a tuple that opens with the stream.
-            stream = output[0] if isinstance(output, tuple) else output
-            new = see(stream)
-            if new is None:
-                return output
-            return (new, *output[1:]) if isinstance(output, tuple) else new
-
-        handle = self.block(layer).register_forward_hook(hook)
-        try:
-            yield
-        finally:
-            handle.remove()
 
 
 def build(config: LanguageModelConfig) -> LanguageModel:
@@ -202,19 +224,19 @@ def save(model: LanguageModel, folder: str | Path) -> None:
 
 @torch.no_grad()
 def residual_stream(
-    model: LanguageModel, tokens: Tensor, layer: int, batch_size: int = 64
+    model: ResidualModel, tokens: Tensor, layer: int, batch_size: int = 64
 ) -> Tensor:
     """The residual stream after a block, (N, T) tokens -> (N, T, D), on the CPU."""
     seen: list[Tensor] = []
     with model.watching(layer, lambda stream: seen.append(stream.cpu())):
         for part in tokens.split(batch_size):
-            model.network.gpt_neox(input_ids=part.to(model.device), use_cache=False)
+            model.run(part.to(model.device))
     return torch.cat(seen)
 
 
 @torch.no_grad()
 def losses(
-    model: LanguageModel,
+    model: ResidualModel,
     tokens: Tensor,
     layer: int,
     replace: Callable[[Tensor], Tensor] | None = None,

@@ -16,13 +16,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from gentok.base.patch_game import PatchGame
 from gentok.measure import perceptual_distance
 from gentok.nn.conv import AttentionBlock2d, ConvDecoder, ConvEncoder, ResBlock
-from gentok.nn.discriminator import PatchDiscriminator
 from gentok.nn.latents import LatentSpace, evaluating
-from gentok.nn.player import Player, frozen
 from gentok.nn.quantize import VectorQuantizer
-from gentok.process.adversarial import adaptive_weight, discriminator_hinge, generator_hinge
 
 
 @dataclass(frozen=True)
@@ -242,69 +240,22 @@ class VQGAN(nn.Module):
         return self.decoder(self.after(z_q.permute(0, 3, 1, 2)))
 
 
-class AdversarialVQGAN(nn.Module):
-    """The game that trains a :class:`VQGAN`: tokenizer against patch discriminator.
+class AdversarialVQGAN(PatchGame):
+    """The game that trains a :class:`VQGAN`: tokenizer against patch discriminator."""
 
-    After training, ``game.tokenizer`` is what one keeps.
+    def reconstruct(self, batch: dict) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
+        """Of ``batch["image"]``, (B, 3, H, W) in [-1, 1]."""
+        return self.tokenizer.reconstruct(batch["image"], self.features)
 
-    Args:
-        tokenizer: the VQGAN to train.
-        features: feature network of the perceptual term, never trained here; None leaves it out.
-    """
+    @torch.no_grad()
+    def pairs(self, batch: dict) -> tuple[Tensor, Tensor]:
+        """Images and their reconstructions, (B, 3, H, W) each."""
+        return batch["image"], self.tokenizer.reconstruct_still(batch["image"])
 
-    def __init__(self, tokenizer: VQGAN, features: nn.Module | None = None):
-        super().__init__()
-        config = tokenizer.config
-        self.config = config
-        self.tokenizer = tokenizer
-        self.discriminator = PatchDiscriminator(
-            3, config.discriminator_channels, config.discriminator_layers
-        )
-        self.features = features.eval().requires_grad_(False) if features is not None else None
-
-    def train(self, mode: bool = True) -> "AdversarialVQGAN":
-        """Training mode for the players only: the feature network stays as it was trained."""
-        super().train(mode)
-        if self.features is not None:
-            self.features.eval()
-        return self
-
-    def players(self) -> list[Player]:
-        """Tokenizer and discriminator, in the order in which they move."""
-        return [
-            # Not the codebook: it has no gradient and follows its averages.
-            Player(
-                "tokenizer", [p for p in self.tokenizer.parameters() if p.requires_grad], self.loss
-            ),
-            Player("discriminator", list(self.discriminator.parameters()), self.discriminator_loss),
-        ]
-
-    def loss(self, batch: dict, step: int = 0) -> tuple[Tensor, dict[str, Tensor]]:
-        """The tokenizer's side: reconstruction + adaptive weight * generator hinge (equation 7)."""
-        x_hat, total, parts = self.tokenizer.reconstruct(batch["image"], self.features)
-        if step < self.config.gan_start:
-            return total, parts
-        with frozen(self.discriminator):
-            fooling = generator_hinge(self.discriminator(x_hat))
-        weight = 0.0
-        if torch.is_grad_enabled():
-            last = self.tokenizer.decoder.conv_out.weight
-            weight = self.config.gan_weight * adaptive_weight(total, fooling, last)
-            parts["adaptive_weight"] = weight
-        parts["generator"] = fooling.detach()
-        return total + weight * fooling, parts
-
-    def discriminator_loss(self, batch: dict, step: int = 0) -> tuple[Tensor, dict[str, Tensor]]:
-        """The discriminator's side: hinge loss on real images and detached reconstructions."""
-        if step < self.config.gan_start:
-            idle = sum(p.sum() for p in self.discriminator.parameters()) * 0.0
-            return idle, {}
-        x = batch["image"]
-        with torch.no_grad():
-            x_hat = self.tokenizer.reconstruct_still(x)
-        real, fake = self.discriminator(x), self.discriminator(x_hat)
-        total = discriminator_hinge(real, fake)
-        return total, {"real": real.mean().detach(), "fake": fake.mean().detach()}
+    @property
+    def last_weight(self) -> nn.Parameter:
+        """Of the decoder's last convolution."""
+        return self.tokenizer.decoder.conv_out.weight
 
 
 def build(config: VQGANConfig) -> VQGAN:

@@ -31,12 +31,15 @@ class Ledger:
             book's own, or that which ``GENTOK_RESULTS`` names.
 
     Raises:
+        FileNotFoundError: if there is no such folder.
         ValueError: if a record or a file of claims cannot be read, or a claim names an experiment's
             arm or metric that is not recorded.
     """
 
     def __init__(self, folder: str | os.PathLike | None = None):
         self.folder = records.results_folder() if folder is None else Path(folder)
+        if not self.folder.is_dir():
+            raise FileNotFoundError(f"no folder of records {self.folder}")
         self.records: dict[str, dict[str, Any]] = {}
         self.stale: dict[str, dict[str, str]] = {}  # slug -> experiment -> why
         self.gates: dict[str, list[dict[str, Any]]] = {}

@@ -3,7 +3,8 @@
 ``python -m gentok.book.weights make enat`` trains a system in the profile ``long``, exports its
 networks, measures what was exported, and writes ``weights/enat.safetensors``.
 ``python -m gentok.book.weights all --minutes 90`` makes what is missing until the time is over.
-Both go on where they were stopped. On a machine with a GPU the same commands train there.
+Both go on where they were stopped. On a machine with a GPU the same commands train there;
+``--device`` says where else.
 """
 
 import argparse
@@ -15,6 +16,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,10 +24,12 @@ import torch
 from torch import nn
 
 import gentok
+from gentok.base import lightning_dit
 from gentok.base.recipe import WEIGHTS as BASE
 from gentok.book import registry
+from gentok.measure.throughput import training_share
 from gentok.training.checkpoint import load_checkpoint
-from gentok.training.profiles import Profile, accelerator_device, profile
+from gentok.training.profiles import Profile, profile
 from gentok.training.weights import (
     CHECKOUT,
     Weights,
@@ -114,16 +118,21 @@ def make(name: str, folder: Path = CHECKOUT, level: Profile | None = None, seed:
     return path
 
 
-def make_all(folder: Path = CHECKOUT, minutes: float = 90, force: bool = False) -> list[Path]:
+def make_all(
+    folder: Path = CHECKOUT, minutes: float = 90, force: bool = False, level: Profile | None = None
+) -> list[Path]:
     """Make what is missing, in order, until the time is over; the next call goes on.
 
     Args:
         folder: where the files go.
         minutes: of wall time, all together.
         force: make those again that are there.
+        level: how much to train, and where: the profile ``long`` if None.
     """
-    print(f"weights for {', '.join(names())} on {accelerator_device()}, {minutes:g} minutes")
-    _print_share()
+    level = level or profile("long")
+    print(f"weights for {', '.join(names())} on {level.device}, {minutes:g} minutes")
+    if level.device.startswith("cuda"):
+        print(f"{lightning_share(device=level.device)} on {torch.cuda.get_device_name()}")
     done = []
     try:
         with _time_limit(60 * minutes):
@@ -132,7 +141,7 @@ def make_all(folder: Path = CHECKOUT, minutes: float = 90, force: bool = False) 
                 if path.is_file() and not force:
                     print(f"{name}: there already, {_summary(path)}")
                     continue
-                done.append(make(name, folder))
+                done.append(make(name, folder, level))
     except KeyboardInterrupt as stopped:
         print(f"time is over or stopped ({stopped}); the same command goes on from here")
     return done
@@ -193,6 +202,8 @@ def _time_limit(seconds: float) -> Iterator[None]:
     """Send the process a Ctrl-C when the time is over: a training saves itself then and stops."""
 
     def stop(number: int, frame: Any) -> None:
+        if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as in a shell's background job
+            raise KeyboardInterrupt("time is over")
         os.kill(os.getpid(), signal.SIGINT)
 
     before = signal.signal(signal.SIGALRM, stop)
@@ -204,18 +215,20 @@ def _time_limit(seconds: float) -> Iterator[None]:
         signal.signal(signal.SIGALRM, before)
 
 
-def _print_share() -> None:
-    """On a GPU: how much of what it multiplies at its best a LightningDiT-XL uses in training."""
-    if not torch.cuda.is_available():
-        return
-    from gentok.base import lightning_dit
-    from gentok.measure.throughput import training_share
+def lightning_share(
+    preset: str = "xl/1", batch_size: int = 64, device: str = "cuda", **options: int
+) -> str:
+    """How much of what a device multiplies at its best a LightningDiT uses in training, in words.
 
-    config = lightning_dit.PRESETS["xl/1"]
-    model = lightning_dit.build(config).cuda()
-    batch = lightning_dit.example(config, batch_size=64, device="cuda")
-    share = training_share(model, batch)
-    print(f"LightningDiT-XL/1, batch 64, bfloat16: {share} on {torch.cuda.get_device_name()}")
+    Args:
+        preset: of `gentok.base.lightning_dit`.
+        batch_size, device: of the training, in bfloat16.
+        options: ``steps`` and ``size`` of `gentok.measure.throughput.training_share`.
+    """
+    model = lightning_dit.build(lightning_dit.PRESETS[preset]).to(device)
+    batch = lightning_dit.example(model.config, batch_size=batch_size, device=device)
+    share = training_share(model, batch, **options)
+    return f"LightningDiT {preset}, batch {batch_size}, bfloat16: {share}"
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -229,12 +242,16 @@ def main(arguments: list[str] | None = None) -> int:
     every.add_argument("--force", action="store_true", help="make what is there again")
     for command in (one, every):
         command.add_argument("--folder", type=Path, default=CHECKOUT, help="where the files go")
+        command.add_argument("--device", help="where to train (the fastest that is there)")
     options = parser.parse_args(arguments)
+    level = profile("long")
+    if options.device:
+        level = replace(level, device=options.device)
     try:
         if options.command == "make":
-            make(options.name, options.folder)
+            make(options.name, options.folder, level)
         else:
-            make_all(options.folder, options.minutes, options.force)
+            make_all(options.folder, options.minutes, options.force, level)
     except KeyboardInterrupt as stopped:
         print(f"stopped ({stopped}); the same command goes on from here", file=sys.stderr)
         return 130

@@ -173,15 +173,24 @@ def read_cloud(path: Path, num_points: int) -> Tensor:
     """A cloud of a file, normalised, (P, 3).
 
     Raises:
-        ValueError: if the file is damaged, or holds fewer points or another width.
+        ValueError: if the file is damaged, holds fewer points, another width or numbers that are
+            not finite, or all its points are one.
     """
     try:
         array = np.load(path, allow_pickle=False)
     except (ValueError, OSError, EOFError) as error:
         raise ValueError(f"{path} is not a readable .npy file: {error}") from error
+    if not isinstance(array, np.ndarray):
+        raise ValueError(f"{path} is an archive of arrays (.npz), not one array")
     if array.ndim != 2 or array.shape[1] < 3 or len(array) < num_points:
         raise ValueError(f"{path} must be ({num_points} or more, 3), got {array.shape}")
-    return normalize(torch.from_numpy(array[:, :3].astype(np.float32)))
+    if array.dtype.kind not in "fiu" or not np.isfinite(array[:, :3]).all():
+        raise ValueError(f"{path} must hold finite numbers, got {array.dtype}")
+    # In float64: coordinates of maps, around 4.5e6, lose their shape in float32.
+    points = torch.from_numpy(array[:, :3].astype(np.float64))
+    if torch.equal(points.amin(0), points.amax(0)):
+        raise ValueError(f"{path}: all its points are one")
+    return normalize(points).float()
 
 
 @lru_cache(maxsize=len(SOLID_NAMES) + 1)

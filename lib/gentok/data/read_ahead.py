@@ -7,6 +7,7 @@ step, they start anew from there: the batch is the same, it only takes longer.
 
 import multiprocessing
 import os
+import signal
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -87,9 +88,15 @@ class ReadAhead:
             batch_sampler=_Parts(self.keys, step, index, count),
             num_workers=self.workers,
             collate_fn=self.collate,
+            worker_init_fn=_deaf,
             # Its own: the loader would draw from the generator that makes a step's noise.
             generator=torch.Generator(),
         )
+
+
+def _deaf(worker: int) -> None:
+    """Ctrl-C goes to all processes of a terminal; whoever asks for batches decides when to stop."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 class _Parts:

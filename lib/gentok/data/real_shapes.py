@@ -4,6 +4,8 @@ Motion: the clips of DeepMimic (Peng et al. 2018), on the skeleton of `gentok.da
 Wavefront OBJ files, such as the teapot or the Stanford bunny.
 """
 
+import math
+import warnings
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +16,7 @@ from torch import Tensor
 
 from gentok.data import folder
 from gentok.data.motion import JOINTS, Motion, quaternion
+from gentok.data.polygons import triangulate
 
 MOCAP = "motion/deepmimic.npz"
 WIDTH = 44  # duration 1, root position 3, root quaternion 4, then the joints
@@ -65,6 +68,10 @@ def mocap() -> dict[str, Motion]:
     for name, array in arrays.items():
         if array.ndim != 2 or array.shape[1] != WIDTH or len(array) < 2:
             raise ValueError(f"{path}: {name} must be (frames, {WIDTH}), got {array.shape}")
+        if array.dtype.kind not in "fiu" or not np.isfinite(array).all():
+            raise ValueError(f"{path}: {name} must hold finite numbers, got {array.dtype}")
+        if array[:, 0].min() < 0 or not np.median(array[:, 0]) > 0:  # the last frame may last 0
+            raise ValueError(f"{path}: {name} has frames of {array[:, 0].min():g} seconds")
     return {n: _to_motion(torch.from_numpy(a.astype(np.float32)), n) for n, a in arrays.items()}
 
 
@@ -82,42 +89,76 @@ class Mesh:
 
 
 def read_obj(path: Path) -> Mesh:
-    """Vertices and faces of an OBJ file; polygons become fans of triangles.
+    """Vertices and faces of an OBJ file; polygons are cut into triangles.
 
     Raises:
-        ValueError: if a line cannot be read, an index leads nowhere, or there is no face.
+        ValueError: if a line cannot be read, an index leads nowhere, a vertex is not finite, there
+            is no face, or the faces have no area.
     """
-    vertices, faces = [], []
+    vertices, polygons = [], []
     for number, line in enumerate(path.read_text(errors="replace").splitlines(), 1):
-        kind, *parts = line.split() or [""]
+        kind, *parts = line.partition("#")[0].split() or [""]
         try:
             if kind == "v":
-                x, y, z = (float(p) for p in parts[:3])
-                vertices.append((x, y, z))
+                vertices.append(_vertex(parts))
             elif kind == "f":
-                corner = [int(p.split("/")[0]) for p in parts]
-                # Indices count from 1; negative ones count back from the latest vertex.
-                corner = [c - 1 if c > 0 else len(vertices) + c for c in corner]
-                faces += [(corner[0], b, c) for b, c in zip(corner[1:], corner[2:], strict=False)]
+                polygons.append(_polygon(parts, len(vertices)))
         except (ValueError, IndexError) as error:
             raise ValueError(f"{path}, line {number} cannot be read: {line.strip()!r}") from error
-    if not faces or not 0 <= min(map(min, faces)) <= max(map(max, faces)) < len(vertices):
+    if not polygons or max(map(max, polygons)) >= len(vertices):
         raise ValueError(f"{path}: faces must name its {len(vertices)} vertices and be at least 1")
-    points = torch.tensor(vertices)
-    low, high = points.amin(0), points.amax(0)
-    points = (points - (low + high) / 2) / ((high - low).max() / 2)
+    corners = np.array(vertices)  # float64: coordinates of maps lie far from 0
+    faces = [
+        (ring[a], ring[b], ring[c]) for ring in polygons for a, b, c in triangulate(corners[ring])
+    ]
+    low, high = corners.min(0), corners.max(0)
+    if not (size := (high - low).max()) > 0 or not _area(corners, np.array(faces)) > 0:
+        raise ValueError(f"{path}: its faces have no area")
+    points = torch.from_numpy((corners - (low + high) / 2) / (size / 2)).float()
     return Mesh(points, torch.tensor(faces))
+
+
+def _vertex(parts: list[str]) -> tuple[float, float, float]:
+    x, y, z = (float(p) for p in parts[:3])
+    if not math.isfinite(x + y + z):
+        raise ValueError("not finite")
+    return x, y, z
+
+
+def _polygon(parts: list[str], known: int) -> list[int]:
+    """Corners from 0; the file counts from 1, or back from the latest of ``known`` vertices."""
+    given = [int(p.split("/")[0]) for p in parts]
+    corners = [c - 1 if c > 0 else known + c for c in given]
+    if len(corners) < 3 or 0 in given or min(corners) < 0:
+        raise ValueError("no polygon")
+    return corners
+
+
+def _area(corners: np.ndarray, faces: np.ndarray) -> float:
+    a, b, c = (corners[faces[:, i]] for i in range(3))
+    return float(np.linalg.norm(np.cross(b - a, c - a), axis=1).sum() / 2)
 
 
 def meshes() -> dict[str, Mesh]:
     """All OBJ files of GENTOK_DATA/meshes, by name; each file keeps its own axes.
 
+    A damaged one is named in a warning and left out.
+
     Raises:
         FileNotFoundError: if there are none.
-        ValueError: if one of them is damaged.
+        ValueError: if all of them are damaged.
     """
     place = folder.find("meshes")
     files = sorted(place.glob("*.obj")) if place else []
     if not files:
         raise folder.missing("meshes (Wavefront OBJ files)", "meshes/*.obj")
-    return {path.stem: read_obj(path) for path in files}
+    found = {}
+    for path in files:
+        try:
+            found[path.stem] = read_obj(path)
+        except ValueError as error:
+            fault = error
+            warnings.warn(f"{error}; it is left out", stacklevel=2)
+    if not found:
+        raise ValueError(f"none of {len(files)} meshes can be read; the last: {fault}")
+    return found

@@ -52,12 +52,13 @@ def decode_wav(data: bytes, where: str) -> tuple[Tensor, int]:
     """16-bit mono WAV bytes to samples (L,) in [-1, 1] and the rate.
 
     Raises:
-        ValueError: if they are damaged or of another kind; ``where`` names the file.
+        ValueError: if they are damaged, of another kind, without samples or of no rate; ``where``
+            names the file.
     """
     import wave
 
     try:
-        with wave.open(io.BytesIO(data)) as reader:
+        with wave.open(io.BytesIO(_plain_header(data))) as reader:
             kind = (reader.getnchannels(), reader.getsampwidth())
             rate, frames = reader.getframerate(), reader.readframes(reader.getnframes())
             whole = len(frames) == 2 * reader.getnframes()
@@ -65,7 +66,22 @@ def decode_wav(data: bytes, where: str) -> tuple[Tensor, int]:
         raise ValueError(f"{where} cannot be decoded: {error or 'cut short'}") from error
     if kind != (1, 2) or not whole:
         raise ValueError(f"{where} must be whole 16-bit mono, got {kind} channels and bytes")
+    if not rate or not frames:
+        raise ValueError(f"{where} has {len(frames) // 2} samples at {rate} a second")
     return torch.from_numpy(np.frombuffer(frames, "<i2").astype(np.float32) / 32768), rate
+
+
+def _plain_header(data: bytes) -> bytes:
+    """The same file under its plain format tag, if it has the extensible one for PCM.
+
+    Python's reader before 3.12 does not know the tag 0xFFFE. The true one, 1, stands at the start
+    of the extension.
+    """
+    at = data.find(b"fmt ") + 8  # behind the name and the length of the chunk
+    extensible = at > 8 and data[at : at + 2] == b"\xfe\xff"
+    if extensible and data[at + 24 : at + 26] == b"\x01\x00":
+        return data[:at] + b"\x01\x00" + data[at + 2 :]
+    return data
 
 
 def spoken_digits(download: bool = False) -> Sounds:
@@ -100,10 +116,14 @@ def spoken_digits(download: bool = False) -> Sounds:
     ]
     if len(rates := {rate for _, rate in decoded}) != 1:
         raise ValueError(f"{where} must hold recordings of one rate, got {sorted(rates)}")
+    labels = torch.tensor(table["label"], dtype=torch.int64)
+    if labels.min() < 0 or labels.max() > 9:
+        found = int(labels.min()), int(labels.max())
+        raise ValueError(f"{where} must hold labels from 0 to 9, got {found[0]} to {found[1]}")
     return Sounds(
         waves=[samples for samples, _ in decoded],
         rate=rates.pop(),
-        labels=torch.tensor(table["label"], dtype=torch.int64),
+        labels=labels,
         speakers=tuple(table["speaker"]),
         source=f"Free Spoken Digit Dataset, {len(decoded)} recordings, from {where}",
     )
@@ -155,5 +175,17 @@ def chorales(split: str = "train") -> list[Tensor]:
     path = folder.find(CHORALES)
     if path is None:
         raise folder.missing("Bach chorales (czhuang/JSB-Chorales-dataset on GitHub)", CHORALES)
-    arrays = _object_array(path, split)
-    return [torch.from_numpy(np.nan_to_num(a, nan=-1).astype(np.int64)) for a in arrays]
+    return [
+        _pitches(array, f"{path} ({split}, {i})")
+        for i, array in enumerate(_object_array(path, split))
+    ]
+
+
+def _pitches(array: np.ndarray, where: str) -> Tensor:
+    """Rows of four MIDI pitches, NaN for a rest -> (T, 4) int64, -1 for a rest."""
+    if not isinstance(array, np.ndarray) or array.dtype.kind not in "fiu" or array.ndim != 2:
+        raise ValueError(f"{where} must be an array of numbers (T, 4)")
+    array = np.nan_to_num(array, nan=-1)
+    if array.shape[1] != 4 or not len(array) or array.min() < -1 or array.max() > 127:
+        raise ValueError(f"{where} must be (T, 4) pitches up to 127, got {array.shape}")
+    return torch.from_numpy(array.astype(np.int64))

@@ -123,3 +123,20 @@ class NormalizedChannels(nn.Module):
         if z.ndim != axes.count(",") + 1 or z.shape[-3] != channels:
             wanted = axes.replace("C", str(channels))
             raise ValueError(f"latent must be {wanted}, got {tuple(z.shape)}")
+
+
+@torch.no_grad()
+def encode_all(tokenizer: nn.Module, items: Tensor, rows: int = 256) -> Tensor:
+    """What a tokenizer makes of all items: encoded where it stands, kept on the CPU.
+
+    A generator's training encodes its data once and looks the codes up at every step.
+
+    Args:
+        tokenizer: has ``encode(x)``.
+        items: (N, ...); ``rows``: items at a time.
+
+    Returns:
+        latents or codes, (N, ...).
+    """
+    device = next(tokenizer.parameters()).device
+    return torch.cat([tokenizer.encode(part.to(device)).cpu() for part in items.split(rows)])

@@ -1,9 +1,13 @@
-"""Drawing the next token: temperature, top-k and top-p (Fan et al. 2018; Holtzman et al. 2020).
+"""Drawing the next token, and one token after the other: temperature, top-k and top-p.
+
+Fan et al. 2018 (top-k), Holtzman et al. 2020 (top-p).
 
 Guidance acts on logits by `gentok.process.guidance.guide` before they come here.
 
-Shapes: K codes; the axes before it are arbitrary.
+Shapes: K codes, n texts, P tokens of a prompt; the axes before K are arbitrary.
 """
+
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
@@ -66,3 +70,37 @@ def sample_next(
     if temperature == 0:
         return logits.argmax(-1)
     return sample_categorical(filter_logits(logits / temperature, top_k, top_p))
+
+
+@torch.no_grad()
+def write_tokens(
+    step: Callable[[Tensor], Tensor],
+    prompt: Tensor,
+    length: int,
+    draw: Callable[[Tensor], Tensor] = sample_next,
+) -> Tensor:
+    """Draw a token, hand it back, draw the next.
+
+    Args:
+        step: takes the tokens that it has not seen yet, (n, any), and gives the logits of the token
+            after each, (n, any, K); it remembers what came before, as a network with caches does.
+        prompt: (n, P) int64, P at least 1.
+        length: new tokens, at least 1.
+        draw: logits (n, K) to tokens (n,).
+
+    Returns:
+        (n, length), int64, without the prompt.
+
+    Raises:
+        ValueError: if there is no prompt or nothing to write.
+    """
+    if prompt.ndim != 2 or not prompt.shape[1] or length < 1:
+        raise ValueError(
+            f"need a prompt (n, P) with P >= 1 and a length >= 1, "
+            f"got {tuple(prompt.shape)} and {length}"
+        )
+    new, written = prompt, []
+    for _ in range(length):
+        new = draw(step(new)[:, -1])[:, None]  # (n, 1)
+        written.append(new)
+    return torch.cat(written, dim=1)

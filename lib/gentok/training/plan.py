@@ -12,7 +12,7 @@
 - ``WEIGHTS``, if weights come with the book: see `gentok.training.weights`.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from typing import Any, TypeVar
 
@@ -47,7 +47,7 @@ class Stage:
     weight_decay: float = 0.0
     spare: tuple[str, ...] | None = None
     warmup: int = 0
-    schedule: str | Schedule = "constant"
+    schedule: str | Schedule | Callable[[int], float] = "constant"
     clip: float | None = 1.0
     ema: float | None = None
     accumulate: int = 1

@@ -81,6 +81,26 @@ class Schedule:
         return 1 - done
 
 
+@dataclass(frozen=True)
+class Drops:
+    """A rate that rises and then falls by steps: a function of the step, for `fit`.
+
+    Args:
+        at: steps at which it is multiplied by ``by``.
+        warmup: steps of the rise from 1 / warmup to 1; give `fit` none of its own.
+        by: factor of each drop.
+    """
+
+    at: tuple[int, ...]
+    warmup: int = 0
+    by: float = 0.1
+
+    def __call__(self, step: int) -> float:
+        """The rate of a step (from 0) over its peak."""
+        rise = min(1.0, (step + 1) / self.warmup) if self.warmup else 1.0
+        return rise * self.by ** sum(step >= drop for drop in self.at)
+
+
 # A name, a schedule, or any function of the step that returns the rate over its peak.
 AnySchedule = str | Schedule | Callable[[int], float]
 

@@ -2,11 +2,19 @@
 
 from pathlib import Path
 
+SUFFIX = ".safetensors"
+
 
 def stage(out: Path | str | None, name: str) -> Path | None:
     """The checkpoint of an earlier stage: ``runs/a.safetensors`` -> ``runs/a.<name>.safetensors``.
 
+    A name with dots and without the ending keeps all of itself: ``lr0.1`` and ``lr0.2`` do not
+    share their stages.
+
     Returns:
         None if the run keeps no checkpoint.
     """
-    return None if out is None else Path(out).with_suffix(f".{name}.safetensors")
+    if out is None:
+        return None
+    out = Path(out)
+    return out.with_name(f"{out.name.removesuffix(SUFFIX)}.{name}{SUFFIX}")

@@ -48,7 +48,8 @@ class Weights:
         collect: the trained parts, from the checkpoint that ``train`` was told to write.
         assemble: makes the system of the parts, given by name.
         measure: ``measure(system, n)``: metrics of ``n`` samples or held-out items, repeatable.
-        data: ``data(profile, seed)``: the sets that were learned from, by name.
+        data: ``data(profile, seed)``: the sets that were learned from, by name; `Learned` ones
+            where they are no images.
         eight_bits: keep matrices in 8 bits.
     """
 
@@ -58,8 +59,24 @@ class Weights:
     collect: Callable[[Path], dict[str, nn.Module]]
     assemble: Callable[..., nn.Module]
     measure: Callable[[nn.Module, int], dict[str, float]]
-    data: Callable[[Profile, int], dict[str, ImageSet]]
+    data: Callable[[Profile, int], dict[str, Any]]
     eight_bits: bool = False
+
+
+@dataclass(frozen=True)
+class Learned:
+    """Data that are no `ImageSet`, as far as a header of weights is concerned.
+
+    Args:
+        source: in words, what they are and where they come from.
+        tensors: (N, ...) each.
+    """
+
+    source: str
+    tensors: tuple[Tensor, ...]
+
+    def __len__(self) -> int:
+        return len(self.tensors[0])
 
 
 def find(name: str, folder: str | os.PathLike | None = None) -> Path | None:
@@ -143,11 +160,13 @@ def header_of(name: str, folder: str | os.PathLike | None = None) -> dict[str, A
     return read_header(fetch(name, folder))
 
 
-def digest(images: ImageSet) -> dict[str, Any]:
-    """What a header keeps of a set of images: source, number and SHA-256 of pixels and labels."""
-    sha = hashlib.sha256(images.images.numpy().tobytes())
-    sha.update(images.labels.numpy().tobytes())
-    return {"source": images.source, "items": len(images), "sha256": sha.hexdigest()}
+def digest(items: ImageSet | Learned) -> dict[str, Any]:
+    """What a header keeps of a set: source, number, and SHA-256 of pixels and labels or numbers."""
+    images = isinstance(items, ImageSet)
+    sha = hashlib.sha256()
+    for tensor in (items.images, items.labels) if images else items.tensors:
+        sha.update(tensor.contiguous().numpy().tobytes())
+    return {"source": items.source, "items": len(items), "sha256": sha.hexdigest()}
 
 
 def _pack(name: str, tensor: Tensor, eight_bits: bool) -> dict[str, Tensor]:

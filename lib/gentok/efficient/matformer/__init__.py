@@ -1,5 +1,6 @@
 """MatFormer: one training run, many nested transformers (Devvrit et al. 2024, arXiv:2310.07707)."""
 
+from gentok.efficient.matformer.family import Family, untrained
 from gentok.efficient.matformer.model import (
     PRESETS,
     Block,
@@ -18,6 +19,7 @@ from gentok.efficient.matformer.model import (
 __all__ = [
     "PRESETS",
     "Block",
+    "Family",
     "MatFormer",
     "MatLM",
     "MatLMConfig",
@@ -28,4 +30,5 @@ __all__ = [
     "example",
     "extract",
     "submodel_config",
+    "untrained",
 ]

@@ -10,14 +10,13 @@ Shapes: N tokens.
 import torch
 from torch import Tensor
 
-from gentok.efficient.matformer.model import MatLM, Submodel
-from gentok.nn.causal import KVCache
+from gentok.efficient.matformer.model import MatLM, Submodel, fresh_context
 from gentok.process.speculative import Cached, Speculation, speculate
 
 
 def predictor(model: MatLM, submodel: Submodel = None, caches: list | None = None) -> Cached:
     """A submodel with caches, new ones if None, as `gentok.process.speculative` takes it."""
-    caches = [KVCache() for _ in model.blocks] if caches is None else caches
+    caches = model.new_caches() if caches is None else caches
     return Cached(lambda tokens, held: model(tokens, submodel, held), caches)
 
 
@@ -32,11 +31,11 @@ def write(
 ) -> Speculation:
     """Write ``length`` tokens that follow the law of the whole ``model``.
 
-    When the context is full, the last half of it becomes the prompt of a fresh one.
+    When the context is full, a fresh one starts from the last half of it, as in `MatLM.sample`.
 
     Args:
         model: the verifier, at full width.
-        prompt: (N,), int64, at most half a context counts.
+        prompt: (N,), int64.
         draft: the submodel that drafts; of ``draft_model`` if given, else of ``model``.
         draft_model: another network with the same vocabulary, for comparison.
         shared_cache: draft and verifier use one cache; only within one model.
@@ -49,11 +48,11 @@ def write(
         raise ValueError("shared_cache: two models have two attentions and cannot share a cache")
     context, tokens, parts = model.config.context, prompt, []
     while (left := length - (len(tokens) - len(prompt))) > 0:
-        held = tokens[-(context // 2) :]
+        held, room = fresh_context(tokens, left, context)
         verifier = predictor(model)
         caches = verifier.caches if shared_cache else None
         drafter = predictor(draft_model or model, draft, caches)
-        part = speculate(drafter, verifier, held, min(left, context - len(held)), **law)
+        part = speculate(drafter, verifier, held, room, **law)
         parts.append(part)
         tokens = torch.cat([tokens, part.tokens])
     return Speculation(

@@ -7,7 +7,7 @@ networks of which only g were trained.
 Shapes: B batch, N tokens, D channels, K vocabulary, l layers, g granularities.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import combinations, pairwise, product
 
 import torch
@@ -57,6 +57,27 @@ def least_slope(config: NestedConfig, budget: float) -> Mixture:
         smallest = block_params(config, uniform(config)[0])
         raise ValueError(f"budget must be at least {smallest} parameters, got {budget}")
     return max(fitting, key=lambda mixture: block_params(config, mixture))
+
+
+def on_chord(config: NestedConfig, mixture: Mixture, loss_of: Mapping[Mixture, float]) -> float:
+    """What a two-level mixture would lose on the line between its trained neighbours.
+
+    The line goes through the uniform networks of its first and of its last granularity, over
+    parameters of the blocks.
+
+    Args:
+        mixture: early layers of one granularity, late ones of another.
+        loss_of: losses of the uniform mixtures, and of any others.
+
+    Raises:
+        ValueError: if the mixture is uniform.
+    """
+    low, high = ((name,) * config.depth for name in (mixture[0], mixture[-1]))
+    if low == high:
+        raise ValueError(f"mixture must begin and end with two granularities, got {mixture}")
+    start, size, end = (block_params(config, each) for each in (low, mixture, high))
+    share = (size - start) / (end - start)
+    return (1 - share) * loss_of[low] + share * loss_of[high]
 
 
 def block_params(config: NestedConfig, mixture: str | Sequence[str] | None = None) -> int:
@@ -157,9 +178,8 @@ def neuron_contributions(model: MatLM, tokens: Tensor) -> Tensor:
     """
     x, out = model.embedding(tokens), []
     for block in model.blocks:
-        layer = block.feed_forward
-        middle = x + block.attention(block.norm1(x))
-        h = ACTIVATIONS[layer.activation](layer.up(block.norm2(middle)))  # (B, N, F)
+        layer = block.mlp
+        h = ACTIVATIONS[layer.activation](layer.up(block.norm2(block.attend(x))))  # (B, N, F)
         out.append(h.abs().mean((0, 1)) * layer.down.weight.norm(dim=0))
         x = block(x)
     return torch.stack(out)

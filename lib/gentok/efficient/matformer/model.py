@@ -16,7 +16,9 @@ Adam's moments and weight decay still move them; the paper is silent on that.
 Shapes: B batch, N tokens, D channels, F hidden neurons, K vocabulary or classes, l layers.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from functools import partial
 
 import torch
 import torch.nn.functional as F
@@ -35,9 +37,10 @@ from gentok.efficient.matformer.sizes import (
 )
 from gentok.nn.attention import SelfAttention
 from gentok.nn.causal import CausalSelfAttention, KVCache
+from gentok.nn.gpt_block import FixedKVCache
 from gentok.nn.rope import Rope
 from gentok.nn.stochastic_depth import drop_rates
-from gentok.process.autoregressive import sample_next
+from gentok.process.autoregressive import sample_next, write_tokens
 
 __all__ = [
     "PRESETS",
@@ -55,7 +58,7 @@ __all__ = [
 ]
 
 
-class MatFormer(nn.Module):
+class MatFormer(nn.Module, ABC):
     """What both networks share: nested blocks, and a loss over granularities.
 
     Raises:
@@ -102,9 +105,9 @@ class MatFormer(nn.Module):
         total = self.cross_entropy(batch, names[index])
         return total, {"granularity": torch.full_like(total.detach(), index)}
 
+    @abstractmethod
     def cross_entropy(self, batch: dict, submodel: Submodel = None) -> Tensor:
         """Mean cross-entropy of a submodel on a batch, nats."""
-        raise NotImplementedError
 
 
 class MatLM(MatFormer):
@@ -118,13 +121,13 @@ class MatLM(MatFormer):
         nn.init.normal_(self.embedding.weight, std=dim**-0.5)
         rope = Rope((dim // config.num_heads,), interleaved=False)
         self.blocks = nn.ModuleList(
-            Block(CausalSelfAttention(dim, config.num_heads, rope=rope), layer, dim, 1e-5)
+            Block(dim, CausalSelfAttention(dim, config.num_heads, rope=rope), layer, eps=1e-5)
             for layer in _feed_forwards(config)
         )
         self.norm = nn.LayerNorm(dim)
         with torch.no_grad():  # else what blocks add would drown the embedding at first
             for block in self.blocks:
-                for layer in (block.attention.proj, block.feed_forward.down):
+                for layer in (block.attention.proj, block.mlp.down):
                     layer.weight /= (2 * config.depth) ** 0.5
 
     def forward(
@@ -155,6 +158,10 @@ class MatLM(MatFormer):
         logits = self(tokens[:, :-1], submodel)
         return F.cross_entropy(logits.flatten(0, 1), tokens[:, 1:].flatten())
 
+    def new_caches(self) -> list[FixedKVCache]:
+        """An empty cache for each layer, with room for one context."""
+        return [FixedKVCache(self.config.context) for _ in self.blocks]
+
     @torch.no_grad()
     def sample(
         self,
@@ -168,29 +175,29 @@ class MatLM(MatFormer):
     ) -> Tensor:
         """Write ``n`` texts, a token at a time; `decoding` drafts instead.
 
+        A text that does not fit the context goes on from its own last half context, and again.
+
         Args:
-            length: new tokens; prompt and new tokens together must fit the context.
-            prompt: (P,) for all, or (n, P); token 0 if None.
+            length: new tokens.
+            prompt: (P,) for all, or (n, P), P at least 1; token 0 if None.
+            submodel: the granularity or mixture that writes.
 
         Returns:
             (n, length), int64.
 
         Raises:
-            ValueError: if the text would be longer than the context.
+            ValueError: if there is no prompt, or a setting of the sampler is out of its range.
         """
-        device = self.embedding.weight.device
         prompt = torch.zeros(1, dtype=torch.int64) if prompt is None else prompt
-        new = prompt.to(device).expand(n, -1)  # (n, P)
-        if new.shape[1] + length - 1 > self.config.context:
-            raise ValueError(
-                f"prompt of {new.shape[1]} and length {length} exceed context {self.config.context}"
-            )
-        caches, written = [KVCache() for _ in self.blocks], []
-        for _ in range(length):
-            logits = self(new, submodel, caches)[:, -1]
-            new = sample_next(logits, temperature, top_k, top_p)[:, None]  # (n, 1)
-            written.append(new)
-        return torch.cat(written, dim=1)
+        tokens = prompt.to(self.embedding.weight.device).expand(n, -1)  # (n, P)
+        start = tokens.shape[1]
+        draw = partial(sample_next, temperature=temperature, top_k=top_k, top_p=top_p)
+        while (left := start + length - tokens.shape[1]) > 0:
+            held, room = fresh_context(tokens, left, self.config.context)
+            step = partial(self, submodel=submodel, caches=self.new_caches())
+            new = write_tokens(step, held, room, draw)
+            tokens = torch.cat([tokens, new], dim=1)
+        return tokens[:, start:]
 
 
 class MatViT(MatFormer):
@@ -207,7 +214,13 @@ class MatViT(MatFormer):
         self.class_token = nn.Parameter(torch.zeros(1, 1, dim))
         self.position = nn.Parameter(0.02 * torch.randn(1, 1 + side * side, dim))
         self.blocks = nn.ModuleList(
-            Block(SelfAttention(dim, config.num_heads), layer, dim, 1e-6, config.dropout, rate)
+            Block(
+                dim,
+                SelfAttention(dim, config.num_heads),
+                layer,
+                drop_path=rate,
+                dropout=config.dropout,
+            )
             for layer, rate in zip(
                 _feed_forwards(config),
                 drop_rates(config.stochastic_depth, config.depth),
@@ -242,6 +255,21 @@ class MatViT(MatFormer):
         return F.cross_entropy(self(batch["image"], submodel), batch["label"])
 
 
+def fresh_context(tokens: Tensor, left: int, context: int) -> tuple[Tensor, int]:
+    """What an empty context starts from, and how many tokens can follow before it is full.
+
+    Args:
+        tokens: all so far, (..., N); ``left``: how many are still to come.
+        context: how many the network reads; the last token of all is never read.
+
+    Returns:
+        all tokens if the rest fits behind them, else the last half context; and the number.
+    """
+    fits = tokens.shape[-1] + left - 1 <= context
+    held = tokens if fits else tokens[..., -(context // 2) :]
+    return held, min(left, context + 1 - held.shape[-1])
+
+
 def build(config: NestedConfig) -> MatLM | MatViT:
     """The network of a configuration."""
     return MatViT(config) if isinstance(config, MatViTConfig) else MatLM(config)
@@ -263,12 +291,12 @@ def example(
 def extract(model: MatFormer, submodel: Submodel = None) -> MatFormer:
     """A submodel as a network of its own: same outputs, fewer weights, copies of the originals."""
     out = build(submodel_config(model.config, submodel)).to(next(model.parameters()))
-    shared = {k: v for k, v in model.state_dict().items() if ".feed_forward." not in k}
+    shared = {k: v for k, v in model.state_dict().items() if ".mlp." not in k}
     out.load_state_dict(shared, strict=False)
     for ours, block, width in zip(
         out.blocks, model.blocks, model.config.widths(submodel), strict=True
     ):
-        ours.feed_forward = block.feed_forward.extract(width)
+        ours.mlp = block.mlp.extract(width)
     return out.train(model.training)
 
 

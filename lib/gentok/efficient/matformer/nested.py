@@ -13,8 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from gentok.nn.blocks import PreNormBlock
 from gentok.nn.causal import KVCache
-from gentok.nn.stochastic_depth import DropPath
 
 
 def squared_relu(x: Tensor) -> Tensor:
@@ -135,30 +135,18 @@ def check_width(width: int | None, hidden: int) -> int:
     return width
 
 
-class Block(nn.Module):
-    """Pre-norm block; only its feed-forward layer is nested."""
+class Block(PreNormBlock):
+    """The book's pre-norm block, told how many neurons of its feed-forward layer to use.
 
-    def __init__(
-        self,
-        attention: nn.Module,
-        feed_forward: nn.Module,
-        dim: int,
-        eps: float,
-        dropout: float = 0.0,
-        drop_path: float = 0.0,
-    ):
-        super().__init__()
-        self.norm1 = nn.LayerNorm(dim, eps=eps)
-        self.attention = attention
-        self.norm2 = nn.LayerNorm(dim, eps=eps)
-        self.feed_forward = feed_forward
-        self.dropout = nn.Dropout(dropout)
-        self.drop_path = DropPath(drop_path)
+    Args:
+        dim: channels D.
+        attention: gets the normalised tokens and a cache.
+        mlp: a nested feed-forward layer.
+        eps: of both layer norms.
+        drop_path: rate of stochastic depth; ``dropout``: on both branches.
+    """
 
     def forward(self, x: Tensor, width: int | None = None, cache: KVCache | None = None) -> Tensor:
         """(B, N, D) -> (B, N, D) with the first ``width`` neurons; a cache holds earlier tokens."""
-        x = x + self._thin(self.attention(self.norm1(x), cache))
-        return x + self._thin(self.feed_forward(self.norm2(x), width))
-
-    def _thin(self, branch: Tensor) -> Tensor:
-        return self.drop_path(self.dropout(branch))
+        x = self.attend(x, cache)
+        return x + self._branch(self.mlp(self.norm2(x), width), None)

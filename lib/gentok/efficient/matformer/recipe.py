@@ -6,8 +6,12 @@ stated; these are of the public reproduction (MatFormer-OLMo): AdamW 1e-3, betas
 decay 0.01, cosine. MatViT: the released configuration of B/16: 1e-3, betas (0.9, 0.999), weight
 decay 0.1, 10,000 steps of warm-up, 300 epochs of ImageNet at batch 2,048, mixup 0.5; its
 RandAugment is left out, and L/16 starts from scratch and not from ImageNet-21k.
+
+Presets of the book have twins: networks of the sizes of S to XL, each trained alone for X steps
+where the nested network gets 4X, so that each granularity is drawn X times: the paper's budget.
 """
 
+import platform
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,12 +20,20 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from gentok.data import available, batches, class_images, folder_batches, text
-from gentok.data.characters import ALPHABET, split_text, to_ids, to_text, window_batches
+from gentok.data import available, batches, class_images, digits, folder_batches, text
+from gentok.data.characters import (
+    ALPHABET,
+    split_text,
+    to_ids,
+    to_text,
+    window_batches,
+    windows,
+)
 from gentok.data.folder import find, missing
 from gentok.data.mixing import mixed
 from gentok.efficient.matformer.decoding import write
 from gentok.efficient.matformer.elastic import nearest
+from gentok.efficient.matformer.family import Family
 from gentok.efficient.matformer.model import (
     PRESETS,
     MatLM,
@@ -29,16 +41,21 @@ from gentok.efficient.matformer.model import (
     MatViTConfig,
     NestedConfig,
     build,
+    extract,
 )
+from gentok.efficient.matformer.sizes import NAMES
 from gentok.show.media import save_grid
 from gentok.training.loop import fit, load_checkpoint, load_model
 from gentok.training.plan import Stage, preset_of
 from gentok.training.profiles import Profile
+from gentok.training.stages import stage
+from gentok.training.weights import Learned, Weights
 
 Batches = Callable[[int], dict[str, Tensor]]
 TOKENS = "text/tokens.npy"  # of GENTOK_DATA: whole numbers, one long row, by any tokenizer
 IMAGES = "images"  # of GENTOK_DATA, one sub-folder a class
 EPOCH = 1_281_167 / 2048  # steps of one epoch of ImageNet
+DIGITS = 0.6  # share of the digits to learn from
 
 
 @dataclass(frozen=True)
@@ -47,16 +64,19 @@ class Plan:
 
     Args:
         data: ``"pydoc"`` (characters of Python's own manual), ``"tinyshakespeare"``, ``"tokens"``
-            (``GENTOK_DATA/text/tokens.npy``), ``"world"`` (the procedural world's pictures), or
-            ``"folder"``: ImageNet's layout under ``GENTOK_DATA/images/<class>/``, with mixup.
+            (``GENTOK_DATA/text/tokens.npy``), ``"world"`` (the procedural world's pictures),
+            ``"digits"`` (scikit-learn's, three fifths of them), or ``"folder"``: ImageNet's layout
+            under ``GENTOK_DATA/images/<class>/``, with mixup.
         pictures: how many the world draws.
         size: of the network; ``model``: how it is trained.
+        twin: how each granularity is trained alone, or None where that is not done.
     """
 
     data: str
     pictures: int
     size: NestedConfig
     model: Stage
+    twin: Stage | None = None
 
 
 # Billions of tokens that the paper trains each granularity of a MatLM on.
@@ -66,6 +86,17 @@ BILLIONS = {
     "matlm-310m": 30,
     "matlm-463m": 40,
     "matlm-850m": 80,
+}
+
+TEXT = {"data": "pydoc", "betas": (0.9, 0.95)}
+DIGIT = {"data": "digits", "betas": (0.9, 0.999)}
+# X, the steps of a twin (of all profiles but smoke), and the rest of what a preset has.
+BOOK = {
+    "text": TEXT
+    | {"steps": 5400, "batch_size": 16, "lr": 4e-3, "weight_decay": 0.05, "ema": 0.998},
+    "study-text": TEXT | {"steps": 3400, "batch_size": 8, "lr": 8e-3, "weight_decay": 0.01},
+    "study-mixtures": TEXT | {"steps": 600, "batch_size": 16, "lr": 5e-3, "weight_decay": 0.01},
+    "study-digits": DIGIT | {"steps": 100, "batch_size": 32, "lr": 2e-3, "weight_decay": 0.1},
 }
 
 
@@ -78,17 +109,34 @@ def plan(preset: str, profile: Profile) -> Plan:
     size = preset_of(PRESETS, preset)
     if preset == "tiny":
         shakespeare = profile.name == "gpu" and available()["tinyshakespeare"]
-        stage = replace(_language(profile, 20_000), lr=4e-3, batch_size=_rows(profile, 16, 64))
-        return Plan("tinyshakespeare" if shakespeare else "pydoc", 0, size, stage)
+        how = replace(_language(profile, 20_000), lr=4e-3, batch_size=_rows(profile, 16, 64))
+        return Plan("tinyshakespeare" if shakespeare else "pydoc", 0, size, how)
+    if preset in BOOK:
+        return _book(size, profile, **BOOK[preset])
     if preset in BILLIONS:
         each = round(BILLIONS[preset] * 1e9 / 1e6)  # steps of 2^20 tokens, a granularity
         # In joint mode one step trains all four granularities.
         steps = each if size.objective == "joint" else len(size.divisors) * each
         return Plan("tokens", 0, size, _language(profile, steps))
     if preset == "tiny-vit":
-        stage = replace(_vision(profile, 20_000), lr=2e-3, batch_size=_rows(profile, 32, 256, 4))
-        return Plan("world", profile.pick(smoke=64, cpu=4096), size, stage)
+        how = replace(_vision(profile, 20_000), lr=2e-3, batch_size=_rows(profile, 32, 256, 4))
+        return Plan("world", profile.pick(smoke=64, cpu=4096), size, how)
     return Plan("folder", 0, size, _vision(profile, round(300 * EPOCH)))
+
+
+def _book(
+    size: NestedConfig, profile: Profile, data: str, steps: int, batch_size: int, **settings
+) -> Plan:
+    """Four X steps for the nested network, X for a twin, all else alike."""
+    twin = Stage(
+        steps=profile.pick(smoke=3, cpu=steps),
+        batch_size=profile.pick(smoke=4, cpu=batch_size),
+        warmup=profile.pick(smoke=1, cpu=min(50, steps // 3)),
+        schedule="cosine",
+        **settings,
+    )
+    nested = replace(twin, steps=len(size.divisors) * twin.steps)
+    return Plan(data, 0, size, nested, twin)
 
 
 def _language(profile: Profile, steps: int) -> Stage:
@@ -123,7 +171,12 @@ def _rows(profile: Profile, cpu: int, gpu: int, smoke: int = 2) -> int:
 def train(
     preset: str, profile: Profile, *, out: str | Path | None, resume: bool, seed: int
 ) -> nn.Module:
-    """Train a MatLM or a MatViT.
+    """Train a MatLM or a MatViT, and after it the twins if the plan has any.
+
+    The twins' checkpoints stand beside ``out``: ``<name>.S.safetensors`` and so on.
+
+    Returns:
+        the nested network, averaged where its plan says so.
 
     Raises:
         FileNotFoundError: if the preset needs data that are absent.
@@ -133,14 +186,22 @@ def train(
     task = plan(preset, profile)
     draw = batches_of(task, seed)
     torch.manual_seed(seed)
-    return fit(
-        build(task.size).to(profile.device),
-        draw,
-        **task.model.fit_arguments(),
-        seed=seed,
-        out=out,
-        resume=resume,
-    ).model
+    nested = build(task.size)
+    twins = {name: extract(nested, name) for name in task.size.names if task.twin}
+    todo = [(nested, task.model, out)]
+    todo += [(twin, task.twin, stage(out, name)) for name, twin in twins.items()]
+    done = [
+        fit(
+            network.to(profile.device),
+            draw,
+            **how.fit_arguments(),
+            seed=seed,
+            out=path,
+            resume=resume,
+        ).ema
+        for network, how, path in todo
+    ]
+    return done[0]
 
 
 def sample(checkpoint: str | Path, out: str | Path, *, n: int, seed: int) -> None:
@@ -199,6 +260,8 @@ def batches_of(task: Plan, seed: int) -> Batches:
     if task.data in ("pydoc", "tinyshakespeare"):
         ids, _ = split_text(to_ids(text(task.data)))
         return window_batches(ids, size.context + 1, rows, seed)  # the last is a target only
+    if task.data == "digits":
+        return batches(digits().split(DIGITS, seed=0)[0], rows, seed=seed)  # never mirrored
     if task.data == "tokens":
         return window_batches(_tokens(size), size.context + 1, rows, seed)
     if task.data == "world":
@@ -225,3 +288,37 @@ def _folder(size: MatViTConfig, rows: int, seed: int) -> Batches:
     if num_classes > size.num_classes:
         raise ValueError(f"{folder} has {num_classes} classes, more than {size.num_classes}")
     return mixed(draw, size.num_classes, mixup=0.5, cutmix=0, smoothing=0, seed=seed)
+
+
+def _collect(checkpoint: str | Path) -> dict[str, nn.Module]:
+    """The nested network, from its checkpoint, and the twins' beside it."""
+    nested = load_model(checkpoint, MatLMConfig, build)
+    twins = {
+        name: load_model(stage(checkpoint, name), MatLMConfig, build)
+        for name in nested.config.names
+    }
+    return {"nested": nested, **twins}
+
+
+def _measure(family: Family, n: int) -> dict[str, float]:
+    """Losses of slices and twins on n windows of the held-out text."""
+    _, held = split_text(to_ids(text("pydoc")))
+    return family.losses(windows(held, family.nested.config.context + 1, n))
+
+
+def _data(profile: Profile, seed: int) -> dict[str, Learned]:
+    learn, _ = split_text(to_ids(text("pydoc")))
+    version = platform.python_version()
+    source = f"characters of the language reference in Python {version} (pydoc_data.topics)"
+    return {"training": Learned(source, (learn,))}
+
+
+WEIGHTS = Weights(
+    preset="text",
+    parts=dict.fromkeys(("nested", *NAMES), (MatLMConfig, build)),
+    train=train,
+    collect=_collect,
+    assemble=Family,
+    measure=_measure,
+    data=_data,
+)

@@ -122,6 +122,15 @@ def _vit(
 
 PRESETS: dict[str, NestedConfig] = {
     "tiny": MatLMConfig(dim=96, depth=4, num_heads=4, hidden=384, vocab_size=96, context=64),
+    # Of the book: characters of Python's manual for the weights, and networks for comparisons.
+    "text": MatLMConfig(dim=64, depth=4, num_heads=4, hidden=256, vocab_size=96, context=64),
+    "study-text": MatLMConfig(dim=32, depth=2, num_heads=2, hidden=128, vocab_size=96, context=64),
+    "study-mixtures": MatLMConfig(
+        dim=32, depth=4, num_heads=2, hidden=128, vocab_size=96, context=64
+    ),
+    "study-digits": MatViTConfig(
+        dim=64, depth=4, num_heads=4, hidden=256, image_size=8, patch_size=2, num_classes=10
+    ),
     "tiny-vit": MatViTConfig(
         dim=64, depth=4, num_heads=4, hidden=256, image_size=32, patch_size=4, num_classes=10
     ),

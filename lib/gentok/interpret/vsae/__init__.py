@@ -7,8 +7,10 @@ from gentok.interpret.vsae.model import (
     PRESETS,
     VARIANCES,
     VSAE,
+    TopKConfig,
     VSAEConfig,
     build,
+    build_topk,
     example,
 )
 
@@ -19,7 +21,9 @@ __all__ = [
     "PRESETS",
     "VARIANCES",
     "VSAE",
+    "TopKConfig",
     "VSAEConfig",
     "build",
+    "build_topk",
     "example",
 ]

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from gentok.base.language_model import LanguageModel, residual_stream
+from gentok.base.language_model import ResidualModel, residual_stream
 from gentok.interpret.vsae.corpus import Corpus
 
 
@@ -37,7 +37,7 @@ class Activations:
 
 
 def collect(
-    model: LanguageModel, corpus: Corpus, layer: int, scale: float | None = None
+    model: ResidualModel, corpus: Corpus, layer: int, scale: float | None = None
 ) -> Activations:
     """Run a corpus through a language model and keep its residual stream after a layer.
 
@@ -54,7 +54,7 @@ def collect(
         ValueError: if the corpus holds tokens outside the model's vocabulary, or the layer is
             unknown.
     """
-    vocabulary = model.network.config.vocab_size
+    vocabulary = model.vocab_size
     if int(corpus.tokens.max()) >= vocabulary:
         raise ValueError(f"corpus holds token {int(corpus.tokens.max())}, model has {vocabulary}")
     stream = residual_stream(model, corpus.tokens, layer)[:, 1:]  # (N, T - 1, D)

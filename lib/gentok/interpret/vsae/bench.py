@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from gentok.base.language_model import LanguageModel, losses
+from gentok.base.language_model import ResidualModel, losses
 from gentok.interpret.vsae.activations import Activations, pick_evenly
 from gentok.interpret.vsae.corpus import LINES, Corpus
 from gentok.measure import (
@@ -29,6 +29,9 @@ from gentok.measure import (
 from gentok.nn.sae import SparseDictionary
 
 Items = tuple[Tensor, ...]
+# Features to ablate in a dictionary of 1,024. The paper ablates 20 to 500 of 8,192: its 50 are
+# 0.6 % of the dictionary, 6 here.
+SHARES = (3, 6, 12, 25, 50)
 
 
 @dataclass(frozen=True)
@@ -45,7 +48,7 @@ class Bench:
         probe_items: training items of a probe; half as many test it.
     """
 
-    model: LanguageModel
+    model: ResidualModel
     layer: int
     corpus: Corpus
     train: Activations
@@ -101,7 +104,7 @@ class Bench:
         self,
         sae: SparseDictionary,
         ks: Sequence[int] = (1, 5),
-        names: Sequence[str] = ("source", "line", "capital"),
+        names: Sequence[str] = ("source", "line", "ends"),
     ) -> dict[str, float]:
         """Balanced accuracy of probes that read k features, averaged over labels: ``probe_<k>``."""
         sums = dict.fromkeys(ks, 0.0)
@@ -113,8 +116,8 @@ class Bench:
             sums = {k: sums[k] + scores[k] / len(asked) for k in ks}
         return {f"probe_{k}": value for k, value in sums.items()}
 
-    def spurious(self, sae: SparseDictionary, ns: Sequence[int] = (5, 50)) -> dict[str, float]:
-        """SCR: can "which text?" be cut out of a probe for capitals that was trained to lean on it?
+    def spurious(self, sae: SparseDictionary, ns: Sequence[int] = SHARES) -> dict[str, float]:
+        """SCR: a probe for ends of words leans on "which text?"; can that be cut out?
 
         With one text only, "code or prose?" stands in for it.
 
@@ -128,7 +131,7 @@ class Bench:
         first = results[ns[0]]
         return gains | {"scr_gap": first["clean"] - first["original"]}
 
-    def targeted(self, sae: SparseDictionary, ns: Sequence[int] = (5, 50)) -> dict[str, float]:
+    def targeted(self, sae: SparseDictionary, ns: Sequence[int] = SHARES) -> dict[str, float]:
         """TPP on kinds of lines.
 
         Returns:
@@ -161,8 +164,8 @@ class Bench:
         return sets
 
     def _crossed(self, acts: Activations, count: int) -> Items:
-        """(activations, capital?, spurious label), the four kinds about equally often."""
-        target, bias = acts.labels["capital"], spurious_label(acts)
+        """(activations, word ends?, spurious label), the four kinds about equally often."""
+        target, bias = acts.labels["ends"], spurious_label(acts)
         both = torch.where((target >= 0) & (bias >= 0), 2 * target + bias, -1)
         rows = pick_evenly(both, count)
         return acts.x[rows], target[rows], bias[rows]

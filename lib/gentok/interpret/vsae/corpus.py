@@ -1,7 +1,8 @@
 """Text as contexts of tokens, each token with labels that follow from the text itself.
 
 Labels are what probes ask for: which text a token comes from, what kind of line it stands in,
-what kind of token it is. Nobody annotated anything; the layout of the two texts says it all.
+what kind of token it is, whether a word ends with it. Nobody annotated anything; the layout of the
+two texts says it all.
 
 Shapes: N contexts, T tokens a context.
 """
@@ -20,7 +21,9 @@ from gentok.data import text
 
 LINES = ("prose", "code", "grammar", "heading", "verse", "speaker")
 KINDS = ("word", "word part", "punctuation", "digit", "space")
+ENDS = ("the word goes on", "the word ends")
 NONE = -1  # the label does not apply to this token
+PIECE, EVERY = 4096, 8  # characters of a piece; one piece in eight is kept from all training
 
 _CODE = re.compile(
     r"\s*(>>>|\.\.\.|@\w|#|(def|class|for|while|if|elif|else|try|except|finally|with|async|match|"
@@ -49,12 +52,9 @@ class Corpus:
     def __len__(self) -> int:
         return len(self.tokens)
 
-    def split(self, test: int, seed: int = 0) -> tuple["Corpus", "Corpus"]:
-        """Contexts in a random order, the last ``test`` of them apart: (train, test)."""
-        if not 0 < test < len(self):
-            raise ValueError(f"test must be between 1 and {len(self) - 1}, got {test}")
-        order = torch.randperm(len(self), generator=torch.Generator().manual_seed(seed))
-        return self._take(order[:-test]), self._take(order[-test:])
+    def shuffled(self, seed: int = 0) -> "Corpus":
+        """The same contexts in a random order."""
+        return self._take(torch.randperm(len(self), generator=torch.Generator().manual_seed(seed)))
 
     def head(self, count: int | None) -> "Corpus":
         """The first ``count`` contexts, or all."""
@@ -84,6 +84,32 @@ def book_texts(download: bool = False) -> dict[str, str]:
     except FileNotFoundError:
         return texts
     return texts | {"tinyshakespeare": shakespeare[: len(texts["pydoc"])]}
+
+
+def split_texts(
+    texts: dict[str, str], piece: int = PIECE, every: int = EVERY
+) -> tuple[dict[str, str], dict[str, str]]:
+    """Every eighth piece of each text for testing, the rest for training: (train, test).
+
+    Pieces, because a text's end is often about other things than its beginning.
+
+    Raises:
+        ValueError: if a text has fewer pieces than ``every``.
+    """
+    train, test = {}, {}
+    for name, string in texts.items():
+        pieces = [string[i : i + piece] for i in range(0, len(string), piece)]
+        if len(pieces) < every:
+            raise ValueError(f"text {name!r} has {len(pieces)} pieces of {piece}, needs {every}")
+        kept = pieces[every - 1 :: every]
+        train[name] = "".join(p for i, p in enumerate(pieces) if i % every != every - 1)
+        test[name] = "".join(kept)
+    return train, test
+
+
+def byte_tokenizer() -> PreTrainedTokenizerFast:
+    """A token a byte: 257 tokens, the end of text and 256 bytes, whatever the text."""
+    return train_tokenizer([], 257)
 
 
 def train_tokenizer(texts: Iterable[str], vocab_size: int) -> PreTrainedTokenizerFast:
@@ -128,13 +154,7 @@ def read_corpus(texts: dict[str, str], tokenizer: PreTrainedTokenizerFast, conte
             }
         )
     joined = {key: torch.cat([part[key] for part in parts]) for key in parts[0]}
-    classes = {
-        "source": tuple(texts),
-        "line": LINES,
-        "kind": KINDS,
-        "capital": ("lower case", "capital"),
-        "letter": tuple("abcdefghijklmnopqrstuvwxyz"),
-    }
+    classes = {"source": tuple(texts), "line": LINES, "kind": KINDS, "ends": ENDS}
     sizes = ", ".join(f"{name} ({len(string):,} characters)" for name, string in texts.items())
     return Corpus(joined.pop("tokens"), joined, classes, tokenizer, sizes)
 
@@ -142,18 +162,16 @@ def read_corpus(texts: dict[str, str], tokenizer: PreTrainedTokenizerFast, conte
 def _label(string: str, offsets: list[tuple[int, int]], source: int) -> dict[str, list[int]]:
     """Labels of the tokens that cover ``string[start:end]``."""
     lines = line_kinds(string)
-    columns: dict[str, list[int]] = {n: [] for n in ("source", "line", "kind", "capital", "letter")}
+    columns: dict[str, list[int]] = {name: [] for name in ("source", "line", "kind", "ends")}
     for start, end in offsets:
         while start < end - 1 and string[start].isspace():
             start += 1
-        first = string[start]
+        first, after = string[start], string[end : end + 1]
         new_word = first.isalpha() and not (start and string[start - 1].isalnum())
         columns["source"].append(source)
         columns["line"].append(lines[start])
         columns["kind"].append(_kind(first, new_word))
-        columns["capital"].append(int(first.isupper()) if new_word else NONE)
-        letter = ord(first.lower()) - ord("a") if new_word and first.isascii() else NONE
-        columns["letter"].append(letter)
+        columns["ends"].append(int(not after.isalpha()) if string[end - 1].isalpha() else NONE)
     return columns
 
 

@@ -6,13 +6,16 @@ All HTML is self-contained: no script, no style sheet, no picture from elsewhere
 import html
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from gentok.interpret.vsae.activations import Activations
+from gentok.interpret.vsae.bench import features_of
 from gentok.interpret.vsae.corpus import Corpus
+from gentok.nn.sae import SparseDictionary
 
 
 @dataclass(frozen=True)
@@ -114,26 +117,42 @@ def top_contexts(
 
 
 def in_context(
-    row: int, acts: Activations, corpus: Corpus, before: int = 10, after: int = 4
+    row: int,
+    column: Tensor,
+    acts: Activations,
+    corpus: Corpus,
+    before: int = 26,
+    after: int = 10,
 ) -> str:
-    """The text around an activation as HTML, the firing token marked."""
-    words = corpus.words(int(acts.context[row]))
-    place = int(acts.position[row])
-    left = "".join(words[max(0, place - before) : place])
-    right = "".join(words[place + 1 : place + 1 + after])
-    marked = f"<mark>{_visible(words[place])}</mark>"
-    return _visible(left) + marked + _visible(right)
+    """The text around an activation as HTML, every token as dark as the feature is strong there.
+
+    Args:
+        row: of ``acts``: the token in the middle.
+        column: the feature's activations, (M,).
+        acts, corpus: where they were read.
+        before, after: tokens to show.
+    """
+    context, place = int(acts.context[row]), int(acts.position[row])
+    words = corpus.words(context)
+    strongest = float(column.abs().max())
+    pieces = []
+    for here in range(max(0, place - before), min(len(words), place + after + 1)):
+        strength = float(column[row - place + here].abs()) / strongest if here else 0.0
+        text = _visible(words[here])
+        pieces.append(_mark(text, strength) if strength > 0 else text)
+    return "".join(pieces)
 
 
 def contexts_table(
-    columns: dict[str, Tensor], acts: Activations, corpus: Corpus, count: int = 3
+    columns: dict[str, Tensor], acts: Activations, corpus: Corpus, count: int = 3, folded: str = ""
 ) -> str:
-    """A table: a row a feature, its strongest tokens in context, each firing token marked.
+    """A table: a row a feature, its strongest tokens in context, each as dark as it is strong.
 
     Args:
         columns: name of a feature to its activations (M,).
         acts, corpus: where they were read.
         count: contexts a feature.
+        folded: if given, the table is folded away behind these words.
 
     Returns:
         HTML.
@@ -141,18 +160,48 @@ def contexts_table(
     rows = []
     for name, column in columns.items():
         contexts = "<br>".join(
-            f"<code>{in_context(row, acts, corpus)}</code> ({float(column[row]):.2f})"
+            f"<code>{in_context(row, column, acts, corpus)}</code>"
             for row in top_contexts(column, acts, count)
         )
         rows.append(
             f'<tr><th scope="row" style="text-align:left">{html.escape(name)}</th>'
             f'<td style="text-align:left">{contexts}</td></tr>'
         )
-    return (
+    table = (
         '<table><thead><tr><th scope="col" style="text-align:left">feature</th>'
-        '<th scope="col" style="text-align:left">strongest tokens in context (activation)</th>'
+        '<th scope="col" style="text-align:left">text it has never seen; dark: it fires</th>'
         f"</tr></thead><tbody>{''.join(rows)}</tbody></table>"
     )
+    if not folded:
+        return table
+    return f"<details><summary>{html.escape(folded)}</summary>{table}</details>"
+
+
+def write_features(
+    sae: SparseDictionary, acts: Activations, corpus: Corpus, out: Path, n: int, seed: int
+) -> None:
+    """Write what ``n`` features fire on, as plain text, the firing token in double brackets.
+
+    Args:
+        sae: the dictionary.
+        acts, corpus: what it reads.
+        out: file to write.
+        n: features, drawn among those that fire.
+        seed: draws them.
+    """
+    features = features_of(sae, acts)
+    summaries = list(summarise(features, acts, corpus).values())
+    order = torch.randperm(len(summaries), generator=torch.Generator().manual_seed(seed))
+    lines = [f"{len(summaries)} of {features.shape[1]} features fire on {len(acts)} tokens", ""]
+    for index in order[:n].tolist():
+        summary = summaries[index]
+        lines.append(f"{summary}, fires on {summary.density:.2%} of tokens")
+        for row in top_contexts(features[:, summary.feature], acts):
+            words = corpus.words(int(acts.context[row]))
+            place = int(acts.position[row])
+            around = "".join(words[max(0, place - 26) : place]), words[place]
+            lines.append(f"    {show(around[0])}[[{show(around[1])}]]")
+    Path(out).write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
 def hover_map(
@@ -221,3 +270,9 @@ def name_cluster(summaries: Sequence[Summary], top: int = 3) -> str:
 
 def _visible(string: str) -> str:
     return html.escape(string.replace("\n", "⏎"))
+
+
+def _mark(text: str, strength: float) -> str:
+    """Black letters on an orange that is darker the stronger; legible on any page."""
+    light = round(235 - 95 * strength)
+    return f'<mark style="background:rgb(255,{light},{light - 75});color:#111">{text}</mark>'

@@ -17,7 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from gentok.nn.sae import SparseDictionary
+from gentok.nn.sae import SparseDictionary, TopKSAE
 
 VARIANCES = ("deterministic", "unit", "learned")
 PENALISED = ("all", "selected")
@@ -81,7 +81,9 @@ def _published() -> dict[str, VSAEConfig]:
 
 PRESETS: dict[str, VSAEConfig] = {
     # 1.6 % of the dictionary, as pythia-70m-k128; D of the small language model of the chapter.
-    "tiny": VSAEConfig(dim=128, num_features=1024, k=16, kl_warmup=80),
+    "tiny": VSAEConfig(dim=128, num_features=1024, k=16, kl_warmup=60),
+    # The same host, and the published F = 16 D: the trained weights of the book.
+    "book": VSAEConfig(dim=128, num_features=2048, k=32, kl_warmup=400),
     **_published(),
 }
 
@@ -155,14 +157,15 @@ class VSAE(SparseDictionary):
     def kl(self, mu: Tensor, log_variance: Tensor | None, indices: Tensor) -> Tensor:
         """KL from N(mu, sigma^2) to N(0, 1), summed over units, averaged over the batch, in nats.
 
-        With sigma fixed at 1 (or absent) it is 1/2 mu^2. ``indices`` (B, k) are the kept units.
+        With sigma fixed at 1 (or absent) it is 1/2 mu^2. Means beyond 10 cost no more, as in the
+        released code. ``indices`` (B, k) are the kept units.
         """
         if self.config.kl_on == "selected":
             mu = mu.gather(-1, indices)
             log_variance = None if log_variance is None else log_variance.gather(-1, indices)
-        if log_variance is None:
-            return 0.5 * mu.square().sum(-1).mean()
         square = mu.clamp(-LARGEST_MEAN, LARGEST_MEAN).square()
+        if log_variance is None:
+            return 0.5 * square.sum(-1).mean()
         return 0.5 * (square + log_variance.exp() - 1 - log_variance).sum(-1).mean()
 
     def kl_factor(self, step: int) -> float:
@@ -194,6 +197,36 @@ class VSAE(SparseDictionary):
             aux = self.aux_loss(residual, z, z.abs())
             total, parts["aux"] = total + self.aux_weight * aux, aux.detach()
         return total, parts
+
+
+@dataclass(frozen=True)
+class TopKConfig:
+    """Settings of the TopK autoencoder that a vSAE is compared with.
+
+    Args:
+        dim: channels D; ``num_features``: entries F; ``k``: kept for each sample.
+        aux_weight: weight of the AuxK loss; 1/32 in the published runs.
+        l2_weight: of half the squares of all activations; 0 but in a controlled experiment.
+    """
+
+    dim: int
+    num_features: int
+    k: int
+    aux_weight: float = 1 / 32
+    l2_weight: float = 0.0
+
+
+def build_topk(config: TopKConfig) -> TopKSAE:
+    """The TopK autoencoder of a configuration, with random weights."""
+    model = TopKSAE(
+        config.dim,
+        config.num_features,
+        config.k,
+        aux_weight=config.aux_weight,
+        l2_weight=config.l2_weight,
+    )
+    model.config = config
+    return model
 
 
 def build(config: VSAEConfig) -> VSAE:

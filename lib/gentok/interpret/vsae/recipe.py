@@ -1,4 +1,4 @@
-"""How the sparse autoencoders of `interpret/vsae` are trained: a language model, then a dictionary.
+"""How `interpret/vsae` trains: a language model, then two dictionaries of one of its layers.
 
 Published settings (the authors' code): Adam, clipping at 1, a batch of 192 activations, 10,001
 steps, linear decay over the last fifth. TopK: learning rate 2e-4 / sqrt(F / 2^14), warm-up over a
@@ -8,54 +8,92 @@ it is float32, which a processor needs.
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import lru_cache, partial
 from pathlib import Path
 
 import torch
-from torch import nn
-from transformers import PreTrainedTokenizerFast
 
+from gentok.base import gelu_1l
 from gentok.base.language_model import PRESETS as LANGUAGE_MODELS
-from gentok.base.language_model import (
-    LanguageModel,
-    LanguageModelConfig,
-    load,
-)
+from gentok.base.language_model import LanguageModel, LanguageModelConfig, ResidualModel, load
 from gentok.base.language_model import build as build_language_model
 from gentok.data import batches
 from gentok.interpret.vsae.activations import Activations, collect
-from gentok.interpret.vsae.bench import Bench, features_of
-from gentok.interpret.vsae.corpus import Corpus, book_texts, read_corpus, train_tokenizer
-from gentok.interpret.vsae.explain import show, summarise, top_contexts
-from gentok.interpret.vsae.model import PRESETS, VSAE, VSAEConfig, build
+from gentok.interpret.vsae.bench import Bench
+from gentok.interpret.vsae.corpus import (
+    Corpus,
+    book_texts,
+    byte_tokenizer,
+    read_corpus,
+    split_texts,
+)
+from gentok.interpret.vsae.explain import write_features
+from gentok.interpret.vsae.microscope import (
+    HALVES,
+    HeldOut,
+    HeldOutConfig,
+    Microscope,
+    View,
+    view,
+)
+from gentok.interpret.vsae.model import PRESETS, VSAE, TopKConfig, VSAEConfig, build, build_topk
+from gentok.interpret.vsae.webtext import web_corpus
 from gentok.nn.sae import SparseDictionary, TopKSAE
 from gentok.training.loop import Fit, fit, load_model
 from gentok.training.plan import Stage, preset_of
 from gentok.training.profiles import Profile
 from gentok.training.stages import stage
+from gentok.training.weights import Learned, Weights
 
 BATCH = 192  # activations a step
+PUBLISHED_STEPS = 10_001
+OWN = ("tiny", "book")  # presets whose host is trained here
+SCALED = 256  # contexts that decide the unit of the activations
+GELU_FEATURES = PRESETS["gelu-1l-k64"].num_features
 PYTHIA = "EleutherAI/pythia-70m-deduped"
 
 
 @dataclass(frozen=True)
+class WarmUpStayDecay:
+    """The learning rate of the released code, over its peak, as a function of the step s.
+
+    s / w in the warm-up of w steps (so the first step has rate 0), then 1, then from step d on
+    (n - s) / (n - d), towards 0 at the end of n steps.
+    """
+
+    steps: int
+    warmup: int
+
+    def __call__(self, step: int) -> float:
+        """The factor, in [0, 1]."""
+        if step < self.warmup:
+            return step / self.warmup
+        decay = int(0.8 * self.steps)
+        return 1.0 if step < decay else (self.steps - step) / (self.steps - decay)
+
+
+@dataclass(frozen=True)
 class Plan:
-    """What decides the training of a vSAE.
+    """What decides a training of the two dictionaries.
 
     Args:
-        host: ``"own"`` (a small language model that is trained first, on the book's own texts) or
-            ``"pythia"`` (Pythia-70m, from the hub).
-        layer: of the host, whose activations are read.
-        contexts: of the corpus that are read, or None for all.
-        size: of the autoencoder; ``host_size``: of a host of our own.
-        sae, language_model: how each is trained.
+        host: whose activations are read: ``"own"`` (a small language model that is trained first,
+            on the book's own texts), ``"pythia"`` or ``"gelu-1l"`` (from the hub).
+        layer: of the host, from 0.
+        contexts: training contexts that are read, or None for all there are.
+        size, topk_size: of the vSAE and of the TopK autoencoder; ``host_size``: of a host of our
+            own.
+        vsae, topk, language_model: how each is trained.
     """
 
     host: str
     layer: int
     contexts: int | None
     size: VSAEConfig
+    topk_size: TopKConfig
     host_size: LanguageModelConfig | None
-    sae: Stage
+    vsae: Stage
+    topk: Stage
     language_model: Stage | None
 
 
@@ -66,28 +104,34 @@ def plan(preset: str, profile: Profile) -> Plan:
         ValueError: if there is no such preset.
     """
     size = preset_of(PRESETS, preset)
-    contexts = profile.pick(smoke=32, cpu=None)
-    sae = vsae_stage(profile.pick(smoke=5, cpu=1000, gpu=10_001))
-    if preset != "tiny":
-        return Plan("pythia", 3, contexts, size, None, sae, None)
+    steps = profile.pick(smoke=4, cpu=600, long=4000, gpu=PUBLISHED_STEPS)
+    size = replace(size, kl_warmup=steps // 10)
+    topk_size = TopKConfig(size.dim, size.num_features, size.k)
+    stages = vsae_stage(steps), topk_stage(size.num_features, steps)
+    if preset not in OWN:
+        host, layer, context = ("pythia", 3, 128) if "pythia" in preset else ("gelu-1l", 0, 128)
+        contexts = profile.pick(smoke=8, cpu=-(-steps * BATCH // (context - 1)))
+        return Plan(host, layer, contexts, size, topk_size, None, *stages, None)
     host_size = replace(LANGUAGE_MODELS["tiny"], dim=size.dim)
-    language_model = language_stage(profile.pick(smoke=2, cpu=450, gpu=3000))
-    return Plan("own", 1, contexts, size, host_size, sae, language_model)
+    contexts = profile.pick(smoke=32, cpu=1300, long=None, gpu=None)
+    language_model = language_stage(profile.pick(smoke=4, cpu=300, long=1900, gpu=6000))
+    return Plan("own", 1, contexts, size, topk_size, host_size, *stages, language_model)
 
 
 def vsae_stage(steps: int) -> Stage:
     """The published training of a vSAE, scaled to ``steps``."""
-    return Stage(steps, BATCH, lr=8e-4, warmup=steps // 50, schedule="wsd")
+    return Stage(steps, BATCH, lr=8e-4, schedule=WarmUpStayDecay(steps, steps // 50))
 
 
 def topk_stage(num_features: int, steps: int) -> Stage:
     """The published training of a TopK autoencoder, scaled to ``steps``."""
-    return Stage(steps, BATCH, lr=topk_rate(num_features), warmup=steps // 10, schedule="wsd")
+    schedule = WarmUpStayDecay(steps, steps // 10)
+    return Stage(steps, BATCH, lr=topk_rate(num_features), schedule=schedule)
 
 
 def language_stage(steps: int) -> Stage:
     """How the small language model is trained."""
-    return Stage(steps, batch_size=16, lr=2e-3, warmup=min(50, steps // 4), schedule="linear")
+    return Stage(steps, batch_size=16, lr=3e-3, warmup=min(50, steps // 4), schedule="linear")
 
 
 def topk_rate(num_features: int) -> float:
@@ -98,54 +142,39 @@ def topk_rate(num_features: int) -> float:
 def train_sae(
     sae: SparseDictionary,
     source: Activations | Callable[[int], dict],
+    how: Stage,
     *,
-    steps: int,
     seed: int = 0,
-    rate: float | None = None,
-    batch_size: int = BATCH,
     out: Path | None = None,
     resume: bool = False,
     progress: bool = False,
 ) -> Fit:
-    """Train an autoencoder with the settings published for its kind, scaled to ``steps``.
+    """Train an autoencoder.
 
     Args:
-        sae: a `TopKSAE` or a `VSAE`.
+        sae: a `TopKSAE`, whose bias is set to the geometric median of the first batch, or a `VSAE`.
         source: activations, or batches ``{"x": (B, D)}`` by step.
-        steps: optimiser steps; warm-ups are fractions of it.
+        how: such as `vsae_stage` or `topk_stage` gives.
         seed: order of the activations, and the noise.
-        rate: peak learning rate; the kind's published one if None.
-        batch_size: activations a step.
         out, resume, progress: as for `gentok.training.fit`.
     """
     stream = (
-        batches({"x": source.x}, batch_size, seed=seed)
+        batches({"x": source.x}, how.batch_size, seed=seed)
         if isinstance(source, Activations)
         else source
     )
     if isinstance(sae, TopKSAE):
         sae.start_at(stream(0)["x"].to(sae.bias.device))
-        how = topk_stage(len(sae.dictionary), steps)
-    else:
-        how = vsae_stage(steps)
-    return fit(
-        sae,
-        stream,
-        **replace(how, lr=rate or how.lr).fit_arguments(),
-        seed=seed,
-        out=out,
-        resume=resume,
-        progress=progress,
-    )
+    how = how.fit_arguments()
+    return fit(sae, stream, **how, seed=seed, out=out, resume=resume, progress=progress)
 
 
 def train_language_model(
     config: LanguageModelConfig,
     corpus: Corpus,
+    how: Stage,
     *,
-    steps: int,
     seed: int = 0,
-    batch_size: int = 16,
     device: str = "cpu",
     out: Path | None = None,
     resume: bool = False,
@@ -156,7 +185,7 @@ def train_language_model(
     Args:
         config: its sizes.
         corpus: training contexts; its tokenizer becomes the model's.
-        steps: optimiser steps of ``batch_size`` contexts.
+        how: such as `language_stage` gives; a row of a batch is a context.
         seed: weights and order of the contexts.
         device: where to train.
         out, resume, progress: as for `gentok.training.fit`.
@@ -164,33 +193,21 @@ def train_language_model(
     torch.manual_seed(seed)
     model = build_language_model(config).to(device)
     model.tokenizer = corpus.tokenizer
-    return fit(
-        model,
-        batches({"tokens": corpus.tokens}, batch_size, seed=seed),
-        **language_stage(steps).fit_arguments(),
-        seed=seed,
-        out=out,
-        resume=resume,
-        progress=progress,
-    )
+    stream = batches({"tokens": corpus.tokens}, how.batch_size, seed=seed)
+    how = how.fit_arguments()
+    return fit(model, stream, **how, seed=seed, out=out, resume=resume, progress=progress)
 
 
-def book_corpus(
-    context: int, tokenizer: PreTrainedTokenizerFast | int = 2048
-) -> tuple[Corpus, Corpus]:
-    """Training and test contexts of the book's own texts.
-
-    Args:
-        context: tokens a context.
-        tokenizer: a model's own, or the vocabulary of one to be trained on these texts.
-    """
-    texts = book_texts()
-    if isinstance(tokenizer, int):
-        tokenizer = train_tokenizer(texts.values(), tokenizer)
-    return read_corpus(texts, tokenizer, context).split(test=400)
+@lru_cache(maxsize=1)
+def book_corpus(context: int) -> tuple[Corpus, Corpus]:
+    """Training and test contexts of the book's own texts, a token a byte, in random order."""
+    tokenizer = byte_tokenizer()
+    parts = split_texts(book_texts())
+    train, test = (read_corpus(part, tokenizer, context).shuffled() for part in parts)
+    return train, test
 
 
-def make_bench(model: LanguageModel, train: Corpus, test: Corpus, layer: int, **sizes) -> Bench:
+def make_bench(model: ResidualModel, train: Corpus, test: Corpus, layer: int, **sizes) -> Bench:
     """Collect the activations of both corpora; ``sizes`` go to `Bench`."""
     activations = collect(model, train, layer)
     return Bench(
@@ -198,33 +215,33 @@ def make_bench(model: LanguageModel, train: Corpus, test: Corpus, layer: int, **
     )
 
 
-def _activations(
-    task: Plan, profile: Profile, out: Path | None, resume: bool, seed: int
-) -> Activations:
-    """Activations of the plan's host; one of our own is trained first."""
-    if task.host == "pythia":
-        model = load(PYTHIA, download=True).to(profile.device)
-        train_set, _ = book_corpus(128, model.tokenizer)
-        return collect(model, train_set.head(task.contexts), task.layer)
-    sizes = task.host_size
-    train_set, _ = book_corpus(sizes.context, sizes.vocab_size)
-    if out is not None:
-        train_set.tokenizer.save_pretrained(str(_tokenizer_folder(out)))
-    model = train_language_model(
-        sizes,
-        train_set,
-        steps=task.language_model.steps,
-        seed=seed,
-        device=profile.device,
-        out=stage(out, "language_model"),
-        resume=resume,
-        progress=True,
-    ).model
-    return collect(model, train_set.head(task.contexts), task.layer)
+@lru_cache(maxsize=1)
+def bench_of(profile: Profile, seed: int) -> Bench:
+    """A language model of its own for a seed, trained by the plan of ``tiny``, on the bench.
+
+    The last one is kept, since the arms of one seed ask for it one after another.
+    """
+    task = plan("tiny", profile)
+    train_set, test_set = book_corpus(task.host_size.context)
+    model = train_language_model(task.host_size, train_set, task.language_model, seed=seed).model
+    return make_bench(
+        model,
+        train_set.head(task.contexts),
+        test_set.head(profile.pick(smoke=32, cpu=400)),
+        task.layer,
+        loss_contexts=profile.pick(smoke=4, cpu=128),
+        probe_items=profile.pick(smoke=300, cpu=4000),
+    )
 
 
-def _tokenizer_folder(out: Path) -> Path:
-    return Path(out).with_suffix(".tokenizer")
+@lru_cache(maxsize=1)
+def views_of(profile: Profile, seed: int) -> tuple[View, View]:
+    """The held-out text, seen by the language model of a seed: to find names, and to judge them."""
+    bench = bench_of(profile, seed)
+    held, limit = HeldOut.of(split_texts(book_texts())[1]), profile.pick(smoke=4096, cpu=None)
+    halves = [{n: text[:limit] for n, text in held.texts(half).items()} for half in HALVES]
+    find, judge = (view(bench.model, half, bench.layer, bench.train.scale) for half in halves)
+    return find, judge
 
 
 def train(
@@ -234,29 +251,66 @@ def train(
     out: Path | None = None,
     resume: bool = False,
     seed: int = 0,
-) -> nn.Module:
-    """Train a vSAE on its host's activations.
-
-    A small language model of our own is kept beside the autoencoder; Pythia comes from the hub.
+) -> VSAE:
+    """Train a vSAE, and a TopK autoencoder beside it, on one host's activations.
 
     Raises:
         ValueError: if there is no such preset.
+        FileNotFoundError: if the plan's host or texts are absent.
     """
     task = plan(preset, profile)
-    activations = _activations(task, profile, out, resume, seed)
-    torch.manual_seed(seed)
-    sae = build(task.size).to(profile.device)
-    steps = task.sae.steps
-    return train_sae(
-        sae, activations, steps=steps, seed=seed, out=out, resume=resume, progress=True
+    source = _activations(task, profile, out, resume, seed)
+
+    def dictionary(make: Callable, size: VSAEConfig | TopKConfig, how: Stage, path: Path | None):
+        torch.manual_seed(seed)  # both start from the same directions
+        model = make(size).to(profile.device)
+        return train_sae(
+            model, source, how, seed=seed, out=path, resume=resume, progress=True
+        ).model
+
+    dictionary(build_topk, task.topk_size, task.topk, stage(out, "topk"))
+    return dictionary(build, task.size, task.vsae, out)
+
+
+def _activations(
+    task: Plan, profile: Profile, out: Path | None, resume: bool, seed: int
+) -> Activations:
+    """Activations of the plan's host; one of our own is trained first."""
+    if task.host != "own":
+        model = host(task.host).to(profile.device)
+        return collect(
+            model, web_corpus(task.host, model.tokenizer, 128, task.contexts), task.layer
+        )
+    train_set, _ = book_corpus(task.host_size.context)
+    model = train_language_model(
+        task.host_size,
+        train_set,
+        task.language_model,
+        seed=seed,
+        device=profile.device,
+        out=stage(out, "language_model"),
+        resume=resume,
+        progress=True,
     ).model
+    scale = _scale(model, train_set, task.layer)
+    return collect(model, train_set.head(task.contexts), task.layer, scale)
+
+
+def host(name: str, download: bool = True) -> ResidualModel:
+    """A published language model: ``"pythia"`` or ``"gelu-1l"``."""
+    return (gelu_1l.load if name == "gelu-1l" else partial(load, PYTHIA))(download=download)
+
+
+def _scale(model: LanguageModel, corpus: Corpus, layer: int) -> float:
+    """Root mean square norm of the activations, from the first contexts."""
+    return collect(model, corpus.head(SCALED), layer).scale
 
 
 def sample(checkpoint: Path, out: Path, *, n: int = 16, seed: int = 0) -> None:
     """Write what ``n`` features of a trained vSAE fire on, as text.
 
     Args:
-        checkpoint: as `train` wrote it, with the language model's beside it.
+        checkpoint: as `train` wrote it, with the language model's beside it, if it had one.
         out: text file to write.
         n: features, drawn among those that fire.
         seed: draws them.
@@ -265,23 +319,45 @@ def sample(checkpoint: Path, out: Path, *, n: int = 16, seed: int = 0) -> None:
     beside = stage(checkpoint, "language_model")
     if beside.is_file():
         model, layer = load_model(beside, LanguageModelConfig, build_language_model), 1
-        folder = str(_tokenizer_folder(checkpoint))
-        model.tokenizer = PreTrainedTokenizerFast.from_pretrained(folder)
-        _, corpus = book_corpus(model.config.context, model.tokenizer)
+        _, corpus = book_corpus(model.config.context)
     else:
-        model, layer = load(PYTHIA, download=True), 3
-        _, corpus = book_corpus(128, model.tokenizer)
-    acts = collect(model, corpus, layer)
-    features = features_of(sae, acts)
-    summaries = list(summarise(features, acts, corpus).values())
-    order = torch.randperm(len(summaries), generator=torch.Generator().manual_seed(seed))
-    lines = [f"{len(summaries)} of {features.shape[1]} features fire on {len(acts)} tokens", ""]
-    for index in order[:n].tolist():
-        summary = summaries[index]
-        lines.append(f"{summary}, fires on {summary.density:.2%} of tokens")
-        for row in top_contexts(features[:, summary.feature], acts):
-            words = corpus.words(int(acts.context[row]))
-            place = int(acts.position[row])
-            around = "".join(words[max(0, place - 10) : place]), words[place]
-            lines.append(f"    {show(around[0])}[[{show(around[1])}]]")
-    Path(out).write_text("\n".join(lines) + "\n", encoding="utf-8")
+        name = "gelu-1l" if sae.config.num_features == GELU_FEATURES else "pythia"
+        model, layer = host(name), 0 if name == "gelu-1l" else 3
+        corpus = web_corpus(name, model.tokenizer, 128, 400)
+    write_features(sae, collect(model, corpus, layer), corpus, out, n, seed)
+
+
+def _collect(out: Path) -> dict[str, torch.nn.Module]:
+    """The parts of the weights; the dictionaries are taken back to the host's own units."""
+    model = load_model(stage(out, "language_model"), LanguageModelConfig, build_language_model)
+    train_set, _ = book_corpus(model.config.context)
+    scale = _scale(model, train_set, layer=1)
+    parts = {
+        "vsae": load_model(out, VSAEConfig, build),
+        "topk": load_model(stage(out, "topk"), TopKConfig, build_topk),
+    }
+    for part in parts.values():
+        part.scale_biases(scale)
+    _, test = split_texts(book_texts())
+    return {"language_model": model, **parts, "held_out": HeldOut.of(test)}
+
+
+def _data(profile: Profile, seed: int) -> dict[str, Learned]:
+    corpus, _ = book_corpus(LANGUAGE_MODELS["tiny"].context)
+    return {"training": Learned(corpus.source, (corpus.tokens,))}
+
+
+WEIGHTS = Weights(
+    preset="book",
+    parts={
+        "language_model": (LanguageModelConfig, build_language_model),
+        "vsae": (VSAEConfig, build),
+        "topk": (TopKConfig, build_topk),
+        "held_out": (HeldOutConfig, HeldOut),
+    },
+    train=train,
+    collect=_collect,
+    assemble=Microscope,
+    measure=lambda system, n: system.measure(n),
+    data=_data,
+)

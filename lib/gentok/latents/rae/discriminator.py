@@ -4,7 +4,7 @@ As in StyleGAN-T (Sauer et al. 2023, 3.3) and in RAE's public code. The frozen n
 heads, one for each tapped layer, say at every token whether the image is real. What they see is
 augmented first (Zhao et al. 2020, DiffAugment), so that they cannot learn the images by heart.
 
-Shapes: B batch, N tokens, D channels of a token, G groups.
+Shapes: B batch, N tokens, D channels of a token.
 """
 
 import math
@@ -14,38 +14,20 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils.parametrizations import spectral_norm
 
-GROUP = 8  # samples that share their statistics, a "virtual batch"
-
-
-class LocalBatchNorm(nn.Module):
-    """Batch normalisation over groups of at most 8 samples, in training and evaluation alike.
-
-    No running averages: a real and a made batch are normalised each by its own statistics.
-    """
-
-    def __init__(self, channels: int, eps: float = 1e-5):
-        super().__init__()
-        self.eps = eps
-        self.weight = nn.Parameter(torch.ones(channels, 1))
-        self.bias = nn.Parameter(torch.zeros(channels, 1))
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(B, D, N) -> (B, D, N)."""
-        groups = math.gcd(len(x), -(-len(x) // GROUP))  # as many as divide the batch
-        grouped = x.unflatten(0, (groups, -1))  # (G, B/G, D, N)
-        mean = grouped.mean(dim=(1, 3), keepdim=True)
-        var = grouped.var(dim=(1, 3), keepdim=True, unbiased=False)
-        return ((grouped - mean) * (var + self.eps).rsqrt()).flatten(0, 1) * self.weight + self.bias
-
 
 class ConvBlock(nn.Sequential):
-    """Spectrally normalised 1-D convolution along the tokens, local batch norm, LeakyReLU 0.2."""
+    """Spectrally normalised 1-D convolution along the tokens, local normalisation, LeakyReLU 0.2.
+
+    StyleGAN-T normalises groups of 8 samples; RAE's public code each sample alone (its virtual
+    batch is 1, eps 1e-6), which is instance normalisation.
+    """
 
     def __init__(self, channels: int, kernel: int):
         convolution = nn.Conv1d(
             channels, channels, kernel, padding=kernel // 2, padding_mode="circular"
         )
-        super().__init__(spectral_norm(convolution), LocalBatchNorm(channels), nn.LeakyReLU(0.2))
+        norm = nn.InstanceNorm1d(channels, eps=1e-6, affine=True)
+        super().__init__(spectral_norm(convolution), norm, nn.LeakyReLU(0.2))
 
 
 class TokenHead(nn.Module):
@@ -89,21 +71,22 @@ def quantise(x: Tensor) -> Tensor:
 
 
 def diff_augment(x: Tensor) -> Tensor:
-    """Random brightness, saturation, contrast and translation; gradients pass (DiffAugment).
+    """Random translation, then brightness, saturation and contrast; gradients pass (DiffAugment).
 
     Args:
         x: images (B, 3, H, W); each gets its own draw.
 
     Returns:
-        (B, 3, H, W); shifted by up to an eighth of the side, with zeros where nothing was.
+        (B, 3, H, W); shifted by up to an eighth of the side; what comes in from outside is 0
+        before the colours change, as in the public code.
     """
+    x = _translate(x, ratio=0.125)
     amount = (len(x), 1, 1, 1)
     x = x + torch.rand(amount, device=x.device) - 0.5
     grey = x.mean(dim=1, keepdim=True)
     x = (x - grey) * (2 * torch.rand(amount, device=x.device)) + grey
     mean = x.mean(dim=(1, 2, 3), keepdim=True)
-    x = (x - mean) * (torch.rand(amount, device=x.device) + 0.5) + mean
-    return _translate(x, ratio=0.125)
+    return (x - mean) * (torch.rand(amount, device=x.device) + 0.5) + mean
 
 
 def _translate(x: Tensor, ratio: float) -> Tensor:

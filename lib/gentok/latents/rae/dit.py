@@ -254,6 +254,10 @@ _TINY = RAEDiTConfig(
 )
 PRESETS: dict[str, RAEDiTConfig] = {
     "tiny": _TINY,
+    # The book's own, on the 64 channels of its small encoder.
+    "world-32": replace(
+        _TINY, backbone=replace(_TINY.backbone, dim=128, depth=5), head_dim=192, head_heads=6
+    ),
     **{
         f"dit-dh-{size}": RAEDiTConfig(
             replace(LIGHTNING[f"{size}/1-rae"], published_params=None), published_params=count

@@ -122,18 +122,21 @@ class RepresentationEncoder(nn.Module):
         return self._patches(self._run(image).last_hidden_state)
 
     def layers(self, image: Tensor, taps: Sequence[int]) -> list[Tensor]:
-        """Tokens on the way: after each block in ``taps`` (from 0), then the last, normalised.
+        """Tokens on the way, none of them normalised: of the last block, then of each in ``taps``.
+
+        As the public code hands them to its discriminator: the last block comes first, and once
+        more if it is tapped.
 
         Args:
             image: (B, 3, H, W) in [-1, 1].
+            taps: blocks, counted from 0.
 
         Returns:
             ``len(taps) + 1`` tensors (B, N, C).
         """
-        output = self._run(image, output_hidden_states=True)
-        # hidden_states[0] is the embedding, [i + 1] stands after block i.
-        states = [output.hidden_states[tap + 1] for tap in taps]
-        return [self._patches(state) for state in (*states, output.last_hidden_state)]
+        states = self._run(image, output_hidden_states=True).hidden_states
+        # states[0] is the embedding, [i + 1] stands after block i, before the last LayerNorm.
+        return [self._patches(state) for state in (states[-1], *(states[i + 1] for i in taps))]
 
     def _run(self, image: Tensor, **options):
         pixels = self.preprocess(image)
@@ -193,6 +196,11 @@ def load_encoder(config: EncoderConfig) -> RepresentationEncoder:
     import transformers
 
     family = FAMILIES[config.family]
+    if "/" not in config.name and not Path(config.name).is_dir():  # on the hub all have an owner
+        raise FileNotFoundError(
+            f"no encoder weights in folder {config.name!r}; accepted: a folder in the hub's "
+            "format, or a hub name such as 'facebook/vit-mae-base'"
+        )
     try:
         about, _ = transformers.PretrainedConfig.get_config_dict(config.name)
         kind = about.get("model_type")

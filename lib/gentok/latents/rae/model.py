@@ -13,10 +13,15 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 
-from gentok.base.foundation import foundation_network
+from gentok.base.foundation import FrozenNetwork, foundation_network
 from gentok.latents.rae.decoder import ViTDecoder
 from gentok.latents.rae.discriminator import FeatureDiscriminator, diff_augment, quantise
-from gentok.latents.rae.encoder import EncoderConfig, frozen_encoder, pixel_statistics
+from gentok.latents.rae.encoder import (
+    EncoderConfig,
+    RepresentationEncoder,
+    frozen_encoder,
+    pixel_statistics,
+)
 from gentok.measure.features import perceptual_distance
 from gentok.nn.latents import LatentSpace
 from gentok.nn.player import Player, frozen
@@ -120,6 +125,11 @@ class RAE(nn.Module):
         self._perceptual_network = foundation_network(config.perceptual_network)
 
     # --- tokenizer --------------------------------------------------------------------------------
+
+    def see_through(self, encoder: RepresentationEncoder) -> "RAE":
+        """Take this encoder, instead of reading one by its name; returns the model itself."""
+        self._encoder = FrozenNetwork(lambda: encoder)
+        return self
 
     @property
     def latent_space(self) -> LatentSpace:
@@ -264,6 +274,19 @@ PRESETS: dict[str, RAEConfig] = {
         perceptual_weight=0.1,  # the substitute's values are about ten times LPIPS's
         discriminator_start=150,
         gan_start=200,
+        discriminator=replace(_SMALL, interpolation="bilinear"),
+        discriminator_taps=(0, 1, 2, 3),
+    ),
+    # The book's own: plain shapes of 32 pixels, in the profile `long`.
+    "world-32": RAEConfig(
+        encoder=_SMALL,
+        patch_size=4,
+        grid=8,
+        dim=128,
+        depth=4,
+        num_heads=4,
+        hidden=512,
+        perceptual_weight=0.1,
         discriminator=replace(_SMALL, interpolation="bilinear"),
         discriminator_taps=(0, 1, 2, 3),
     ),

@@ -17,20 +17,24 @@ from pathlib import Path
 
 import torch
 from PIL import Image
-from torch import Tensor
+from torch import Tensor, nn
 
-from gentok.data import batches, folder_batches, photographs, to_uint8
+from gentok.base.judging import reconstructions, samples
+from gentok.base.pipeline import Pipeline
+from gentok.data import ImageSet, batches, folder_batches, photographs, plain_shapes, to_uint8
 from gentok.data.folder import find, missing
 from gentok.data.image_folder import shifted_crop
 from gentok.latents.rae import dit as rae_dit
 from gentok.latents.rae import small_mae
 from gentok.latents.rae.dit import RAEDiT, RAEDiTConfig
+from gentok.latents.rae.encoder import EncoderConfig, load_encoder, outline_encoder
 from gentok.latents.rae.model import PRESETS, RAE, RAEConfig, build
 from gentok.latents.rae.small_mae import SmallMAEConfig
 from gentok.training.loop import Schedule, fit, load_model
 from gentok.training.plan import Stage, preset_of
 from gentok.training.profiles import Profile
 from gentok.training.stages import stage
+from gentok.training.weights import Weights
 
 PATCHES = 8192  # photographs' patches that a small preset trains on
 FOLDER = "images"  # of GENTOK_DATA, one sub-folder a class, for presets of large images
@@ -42,9 +46,9 @@ class Plan:
     """What decides a training of RAE and of the generators on its latents.
 
     Args:
-        data: ``"photographs"`` (patches of the embedded ones) or ``"folder"``: ImageNet's layout
-            under ``GENTOK_DATA/images/<class>/``.
-        pictures: how many patches of photographs.
+        data: ``"photographs"`` (patches of the embedded ones), ``"plain"`` (the world's shapes on
+            plain floors), or ``"folder"``: ImageNet's layout under ``GENTOK_DATA/images/<class>/``.
+        pictures: how many patches of photographs, or shapes.
         size: of the tokenizer.
         generator_size, guide_size: of DiT^DH and of the weaker one that guides it, but for what
             the tokenizer and the data decide (channels, grid, classes).
@@ -72,6 +76,8 @@ def plan(preset: str, profile: Profile) -> Plan:
         ValueError: if there is no such preset.
     """
     size = preset_of(PRESETS, preset)
+    if preset == "world-32":
+        return _world(size, profile)
     if preset != "tiny":
         return _published(size, profile)
     rows = profile.pick(smoke=4, cpu=16, gpu=64)
@@ -105,6 +111,42 @@ def plan(preset: str, profile: Profile) -> Plan:
         decoder=_decoder(steps, rows, lr=2e-3),
         generator=generator,
         guide=replace(generator, steps=max(1, generator.steps // 8)),
+        observed=profile.pick(smoke=2, cpu=50),
+    )
+
+
+def _world(size: RAEConfig, profile: Profile) -> Plan:
+    """Shapes on plain floors: less than an hour on one core."""
+    encoder = Stage(
+        steps=profile.pick(smoke=4, cpu=400, long=5000, gpu=20_000),
+        batch_size=profile.pick(smoke=4, cpu=32, gpu=128),
+        lr=1.5e-3,
+        betas=(0.9, 0.95),
+        weight_decay=0.05,
+        warmup=profile.pick(smoke=1, cpu=40, long=250),
+        schedule="cosine",
+    )
+    steps = profile.pick(smoke=4, cpu=400, long=4000, gpu=20_000)
+    generator = Stage(
+        steps=profile.pick(smoke=4, cpu=600, long=5000, gpu=40_000),
+        batch_size=profile.pick(smoke=4, cpu=32, gpu=256),
+        lr=1.5e-3,
+        betas=(0.9, 0.95),
+        warmup=profile.pick(smoke=1, cpu=100),
+        schedule="cosine",
+        ema=0.999,
+    )
+    network = rae_dit.PRESETS["world-32"]
+    return Plan(
+        data="plain",
+        pictures=profile.pick(smoke=32, cpu=16_384),
+        size=replace(size, discriminator_start=int(0.6 * steps), gan_start=int(0.7 * steps)),
+        generator_size=network,
+        guide_size=replace(network, backbone=replace(network.backbone, dim=64, depth=2)),
+        encoder=encoder,
+        decoder=_decoder(steps, profile.pick(smoke=4, cpu=16, gpu=64), lr=1.5e-3),
+        generator=generator,
+        guide=replace(generator, steps=max(1, generator.steps // 10), warmup=0),
         observed=profile.pick(smoke=2, cpu=50),
     )
 
@@ -167,10 +209,10 @@ def train(preset: str, profile: Profile, *, out: str | Path | None, resume: bool
         ValueError: if there is no such preset.
     """
     task = plan(preset, profile)
-    draw, _ = _source(task, task.decoder.batch_size, seed)
     config = task.size
     if task.encoder is not None:
-        config = _with_small_encoder(task, profile, draw, out, resume, seed)
+        config = _with_small_encoder(task, profile, out, resume, seed)
+    draw, _ = _source(task, task.decoder.batch_size, seed)
     torch.manual_seed(seed)
     model = build(config).to(profile.device)
     tokenizer = fit(
@@ -190,13 +232,13 @@ def train(preset: str, profile: Profile, *, out: str | Path | None, resume: bool
 def _with_small_encoder(
     task: Plan,
     profile: Profile,
-    draw: Callable[[int], dict],
     out: str | Path | None,
     resume: bool,
     seed: int,
 ) -> RAEConfig:
     """Train a small MAE, save it in the hub's format, and name it in the configuration."""
     config = task.size
+    draw, _ = _source(task, task.encoder.batch_size, seed)
     torch.manual_seed(seed)
     model = small_mae.build(_mae_sizes(config)).to(profile.device)
     fit(
@@ -301,7 +343,65 @@ def _source(task: Plan, batch_size: int, seed: int) -> tuple[Callable[[int], dic
     if task.data == "photographs":
         images = photographs(side, "train", seed, task.pictures)
         return batches(images, batch_size, seed, flip=True), len(images.class_names)
+    if task.data == "plain":
+        images = plain_shapes(task.pictures, side, seed)
+        return batches(images, batch_size, seed, flip=True), len(images.class_names)
     folder = find(FOLDER)
     if folder is None:
         raise missing(f"images of {side} pixels", f"{FOLDER}/<class>/*.jpg")
     return folder_batches(folder, side, batch_size, seed, crop=shifted_crop)  # 384 to 256
+
+
+# --- weights --------------------------------------------------------------------------------------
+
+SAMPLER = {"num_steps": 49, "guidance_scale": 1.42}  # published for 256 pixels
+
+
+class GuidedPipeline(Pipeline):
+    """Tokenizer, generator, and the weak generator that AutoGuidance leads away from."""
+
+    def __init__(self, tokenizer: RAE, generator: RAEDiT, guide: RAEDiT):
+        super().__init__(tokenizer, generator, weak=guide, **SAMPLER)
+        self.guide = guide
+
+
+def _bare(checkpoint: Path) -> dict[str, nn.Module]:
+    """The trained parts: the encoder too, the tokenizer without what only its training needs."""
+    trained = load_model(checkpoint, RAEConfig, build)
+    bare = build(replace(trained.config, gan_weight=0.0, published_params=None))
+    bare.decoder.load_state_dict(trained.decoder.state_dict())
+    generators = {
+        name: load_model(_beside(checkpoint, name), RAEDiTConfig, RAEDiT)
+        for name in ("generator", "guide")
+    }
+    return {"encoder": load_encoder(trained.config.encoder), "tokenizer": bare, **generators}
+
+
+def _assemble(encoder: nn.Module, tokenizer: RAE, generator: RAEDiT, guide: RAEDiT) -> Pipeline:
+    return GuidedPipeline(tokenizer.see_through(encoder), generator, guide)
+
+
+def _measure(system: Pipeline, n: int) -> dict[str, float]:
+    return samples(system, n) | {"psnr": reconstructions(system.tokenizer, n)["psnr"]}
+
+
+def _data(profile: Profile, seed: int) -> dict[str, ImageSet]:
+    task = plan("world-32", profile)
+    return {"training": plain_shapes(task.pictures, task.size.image_size, seed)}
+
+
+WEIGHTS = Weights(
+    preset="world-32",
+    parts={
+        "encoder": (EncoderConfig, outline_encoder),
+        "tokenizer": (RAEConfig, build),
+        "generator": (RAEDiTConfig, RAEDiT),
+        "guide": (RAEDiTConfig, RAEDiT),
+    },
+    train=train,
+    collect=_bare,
+    assemble=_assemble,
+    measure=_measure,
+    data=_data,
+    eight_bits=True,
+)

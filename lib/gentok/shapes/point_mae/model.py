@@ -66,19 +66,28 @@ class PointMAEConfig:
 
 
 PRESETS: dict[str, PointMAEConfig] = {
-    # 32 x 16 = 2 x 256: patches overlap as much as in the paper. Weights start at 1 / sqrt(D), so
-    # that a few hundred steps suffice; 0.02 would leave the positions almost unheard for long.
+    # 32 x 32 = 2 x 512: patches overlap as much as in the paper.
     "tiny": PointMAEConfig(
-        num_points=256,
+        num_points=512,
         num_patches=32,
-        patch_size=16,
+        patch_size=32,
         dim=64,
         depth=3,
         decoder_depth=1,
         num_heads=4,
         tokenizer_widths=(16, 32, 48),
         position_width=64,
-        init_std=0.12,
+    ),
+    "world-512": PointMAEConfig(
+        num_points=512,
+        num_patches=32,
+        patch_size=32,
+        dim=96,
+        depth=4,
+        decoder_depth=2,
+        num_heads=4,
+        tokenizer_widths=(24, 48, 64),
+        position_width=96,
     ),
     "point-mae": PointMAEConfig(published_params=29_006_432),
 }

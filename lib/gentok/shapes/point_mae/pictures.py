@@ -7,10 +7,14 @@ from collections.abc import Mapping, Sequence
 
 import matplotlib.pyplot as plt
 import numpy as np
+import torch
 from matplotlib.figure import Figure
 from mpl_toolkits.mplot3d.axes3d import Axes3D
 from torch import Tensor
 
+from gentok.shapes.point_mae.model import Reconstruction
+
+GIVEN, FILLED, TRUE = "#0173b2", "#de8f05", "#222222"
 VIEW = {"elev": 20.0, "azim": -60.0}
 Points = Tensor | np.ndarray
 
@@ -79,3 +83,24 @@ def cloud_grid(
         )
     figure.suptitle(title, fontsize=12, fontweight="bold")
     return figure
+
+
+def reconstruction_grid(
+    seen: Reconstruction,
+    truth: Tensor,
+    title: str,
+    captions: Sequence[str] | None = None,
+    size: float = 3.0,
+) -> Figure:
+    """Clouds, a column each: the visible patches, what was filled in (orange), the truth.
+
+    Args:
+        seen: of clouds (B, P, 3); ``truth``: these clouds.
+        title, captions, size: as for `cloud_grid`.
+    """
+    given, filled = (part.detach().flatten(1, 2) for part in (seen.visible, seen.predicted))
+    two = [GIVEN] * given.shape[1] + [FILLED] * filled.shape[1]
+    count = len(truth)
+    rows = {"visible": given, "filled in": torch.cat([given, filled], dim=1), "truth": truth}
+    colours = {"visible": [GIVEN] * count, "filled in": [two] * count, "truth": [TRUE] * count}
+    return cloud_grid(rows, title, colours, captions, size=size)

@@ -32,7 +32,7 @@ class FlattenedTransformer(nn.Module):
         self.level = nn.Embedding(config.num_levels, d)  # level of the code that was read
         self.text = nn.Linear(config.text_dim, d)
         self.stack = RelativeTransformer(
-            d, sum(config.depths), config.heads[0], config.mlp_ratio, config.dropout
+            d, sum(config.depths), config.num_heads[0], config.mlp_ratio, config.dropout
         )
         self.head = nn.Linear(d, k, bias=False)
         for table in (self.embedding, self.level):

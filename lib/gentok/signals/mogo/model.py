@@ -32,7 +32,7 @@ class MogoConfig:
     Args:
         codebook_size: K; ``dim``: D; ``mlp_ratio``: hidden width of the feed-forward layers / D.
         depths: blocks of each level, coarsest first; their number is Q.
-        heads: attention heads of each level.
+        num_heads: attention heads of each level.
         text_dim: channels of a sentence vector (CLIP ViT-B/32 has 512).
         prefix_tokens: P, 2 for [text, level] or 1 for their sum.
         dropout: of inputs, sub-layers, attention weights and outputs.
@@ -47,7 +47,7 @@ class MogoConfig:
     dim: int = 1024
     mlp_ratio: int = 4
     depths: tuple[int, ...] = (18, 10, 6, 4, 2, 2)
-    heads: tuple[int, ...] = (16, 16, 16, 16, 16, 16)
+    num_heads: tuple[int, ...] = (16, 16, 16, 16, 16, 16)
     text_dim: int = 512
     prefix_tokens: int = 2
     dropout: float = 0.15
@@ -70,14 +70,28 @@ def _released(count: int, codebook_size: int) -> int:
 PRESETS: dict[str, MogoConfig] = {
     # No dropout: a run of minutes does not overfit, and corruption is noise enough.
     "tiny": MogoConfig(
-        codebook_size=64, dim=64, depths=(3, 1, 1, 1), heads=(2, 2, 2, 2), text_dim=64, dropout=0.0
+        codebook_size=64,
+        dim=64,
+        depths=(4, 2, 1, 1),
+        num_heads=(2, 2, 2, 2),
+        text_dim=64,
+        dropout=0.0,
+    ),
+    # The weights that come with the book.
+    "world": MogoConfig(
+        codebook_size=128,
+        dim=96,
+        depths=(4, 2, 1, 1),
+        num_heads=(3, 3, 3, 3),
+        text_dim=64,
+        dropout=0.0,
     ),
     "code-a-512": MogoConfig(codebook_size=512, published_params=_released(577_658_886, 512)),
     "code-a-1024": MogoConfig(published_params=_released(581_856_262, 1024)),
     "code-a-8192": MogoConfig(codebook_size=8192, published_params=_released(640_619_526, 8192)),
     "code-b-1024": MogoConfig(
         depths=(20, 14, 8, 6, 2, 2),
-        heads=(16, 16, 8, 8, 4, 4),
+        num_heads=(16, 16, 8, 8, 4, 4),
         prefix_tokens=1,
         published_params=_released(718_263_302, 1024),
     ),
@@ -98,7 +112,7 @@ class Mogo(nn.Module):
         relative = config.positions == "relative"
         self.levels = nn.ModuleList(
             RelativeTransformer(d, depth, heads, config.mlp_ratio, config.dropout, relative)
-            for depth, heads in zip(config.depths, config.heads, strict=True)
+            for depth, heads in zip(config.depths, config.num_heads, strict=True)
         )
         self.head = nn.Linear(d, k, bias=False)  # one output layer for all levels
         self.place = None if relative else nn.Parameter(torch.zeros(config.max_positions, d))
@@ -273,10 +287,10 @@ def example(config: MogoConfig, batch_size: int, device: str = "meta") -> dict[s
 
 
 def _check(config: MogoConfig) -> None:
-    if len(config.depths) != len(config.heads) or min(config.depths, default=0) < 1:
+    if len(config.depths) != len(config.num_heads) or min(config.depths, default=0) < 1:
         raise ValueError(
-            "depths and heads need one entry a level, depths at least 1; got "
-            f"{config.depths} and {config.heads}"
+            "depths and num_heads need one entry a level, depths at least 1; got "
+            f"{config.depths} and {config.num_heads}"
         )
     if config.prefix_tokens not in (1, 2):
         raise ValueError(f"prefix_tokens must be 1 or 2, got {config.prefix_tokens}")

@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from gentok.data.motion_features import feature_slices
+from gentok.data.motion_features import feature_scale, feature_slices
 from gentok.nn.latents import LatentSpace, evaluating
 from gentok.signals.mogo.sampled_rvq import SampledResidualVQ
 
@@ -72,6 +72,17 @@ PRESETS: dict[str, MotionRVQConfig] = {
         num_levels=4,
         dropout=0.0,
         decay=0.9,
+        temperature=0.03,
+    ),
+    # The weights that come with the book; the temperature is scaled as above.
+    "world": MotionRVQConfig(
+        feature_dim=215,
+        width=96,
+        code_dim=32,
+        codebook_size=128,
+        num_levels=4,
+        dropout=0.0,
+        decay=0.95,
         temperature=0.03,
     ),
     "momask": MotionRVQConfig(stages=2, stride=2, published_params=19_436_807),
@@ -146,11 +157,19 @@ class MotionRVQ(nn.Module):
         self.register_buffer("spread", torch.ones(config.feature_dim))
         self.positions = feature_slices((config.feature_dim + 1) // 12)["positions"]
 
-    def normalize_by(self, mean: Tensor, spread: Tensor) -> "MotionRVQ":
-        """Set the scale of the features (`gentok.data.motion_features.feature_scale`)."""
+    def set_statistics(self, features: Tensor) -> None:
+        """Take the scale of the features (`feature_scale`) from sample ones (..., F)."""
+        mean, spread = feature_scale(features)
         self.mean.copy_(mean)
         self.spread.copy_(spread)
-        return self
+
+    def normalize(self, features: Tensor) -> Tensor:
+        """Features (..., F) in their own units -> what the networks see."""
+        return (features - self.mean) / self.spread
+
+    def denormalize(self, features: Tensor) -> Tensor:
+        """The way back, (..., F)."""
+        return features * self.spread + self.mean
 
     def latents(self, motion: Tensor) -> Tensor:
         """Features (B, T, F) -> latents (B, N, D).
@@ -164,7 +183,7 @@ class MotionRVQ(nn.Module):
                 f"motion must be (B, T, {size}) with T a multiple of {factor}, "
                 f"got {tuple(motion.shape)}"
             )
-        return self.encoder(((motion - self.mean) / self.spread).mT).mT
+        return self.encoder(self.normalize(motion).mT).mT
 
     @property
     def latent_space(self) -> LatentSpace:
@@ -179,7 +198,7 @@ class MotionRVQ(nn.Module):
 
     def decode(self, codes: Tensor) -> Tensor:
         """Codes (B, N, Q), levels marked -1 left out -> features (B, T, F)."""
-        return self.from_latents(self.quantizer.lookup(codes)) * self.spread + self.mean
+        return self.denormalize(self.from_latents(self.quantizer.lookup(codes)))
 
     def from_latents(self, z_q: Tensor) -> Tensor:
         """Quantized latents (B, N, D) -> normalised features (B, T, F)."""
@@ -193,7 +212,7 @@ class MotionRVQ(nn.Module):
             step: unused.
         """
         z_q, _, commitment = self.quantizer(self.latents(batch["motion"]))
-        target, out = (batch["motion"] - self.mean) / self.spread, self.from_latents(z_q)
+        target, out = self.normalize(batch["motion"]), self.from_latents(z_q)
         reconstruction = F.smooth_l1_loss(out, target)
         position = F.smooth_l1_loss(out[..., self.positions], target[..., self.positions])
         c = self.config

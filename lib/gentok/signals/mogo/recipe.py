@@ -1,43 +1,44 @@
 """How `gentok train mogo` trains: the motion tokenizer, then the transformer on its codes.
 
-Released settings. Tokenizer: AdamW at 2e-4, betas (0.9, 0.99), 2,000 steps of warm-up, windows of
-64 frames, batch 256, 50 epochs. Transformer: AdamW at 3e-5, weight decay 1e-7, no warm-up, a cosine
-over 800,000 steps, batch 28, clips of 40 to 199 frames. Two of its schedules are rounded here: the
-tokenizer's two drops of the rate by ten become one linear fall at the end, and the cosine ends at
-0 and not at 2e-6.
+Released settings of the published presets. Tokenizer: AdamW at 2e-4, 2,000 steps of warm-up, a
+tenth of the rate from step 150,000 and a hundredth from 250,000, windows of 64 frames, batch 256,
+50 epochs. Transformer: AdamW at 3e-5, weight decay 1e-7, no warm-up, a cosine down to 2e-6 over
+800,000 steps, batch 28, clips of 40 to 199 frames. Neither clips gradients. The sheet of the
+tokenizer's optimiser says betas (0.9, 0.99).
 """
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
-from gentok.data import Motion, available, batches, mocap, sample_motions
-from gentok.data.folder import find, missing
+from gentok.data import available, batches, mocap
 from gentok.data.motion import PARENTS
-from gentok.data.motion_features import (
-    feature_scale,
-    features_to_positions,
-    motion_features,
-    resample,
-)
+from gentok.nn.latents import encode_all
 from gentok.show.media import save_gif, skeleton_frames
 from gentok.signals.mogo import motion_rvq
+from gentok.signals.mogo.clips import (
+    FPS,
+    WINDOW,
+    Clips,
+    humanml3d,
+    mocap_clips,
+    procedural_clips,
+)
+from gentok.signals.mogo.judging import measure
 from gentok.signals.mogo.model import PRESETS, MogoConfig, build
 from gentok.signals.mogo.motion_rvq import MotionRVQ, MotionRVQConfig
-from gentok.signals.mogo.motion_text import CLIP, ClipText, HashedWords
-from gentok.training.loop import fit, load_model
+from gentok.signals.mogo.motion_text import ClipText, HashedWords
+from gentok.signals.mogo.system import TextToMotion, sentence_encoder
+from gentok.training.loop import Fit, fit, load_model
 from gentok.training.plan import Stage, preset_of
 from gentok.training.profiles import Profile
+from gentok.training.schedules import Drops, Schedule
 from gentok.training.stages import stage
+from gentok.training.weights import Learned, Weights
 
-FRAMES = 64  # of a training clip of the small preset, and of a tokenizer's window
-LONGEST = 210  # frames that clips of HumanML3D are filled up to
-FPS = 20
-FOLDER = "humanml3d"  # new_joint_vecs/*.npy, texts/*.txt, train.txt
 # Parents of HumanML3D's 22 joints (SMPL without hands); the left side comes first.
 PARENTS_22 = (-1, 0, 0, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 9, 9, 12, 13, 14, 16, 17, 18, 19)
 PROMPTS = (
@@ -47,15 +48,8 @@ PROMPTS = (
     "a person squats slowly",
     "a person jumps on the spot",
 )
+MARGIN = 16  # columns that the encoder of the book's presets looks ahead
 Batches = Callable[[int], dict[str, Tensor]]
-
-
-@dataclass
-class Clips:
-    """Captioned motion: features of each clip (T, F), and (clip, caption) pairs."""
-
-    features: list[Tensor]
-    pairs: list[tuple[int, str]]
 
 
 @dataclass(frozen=True)
@@ -65,7 +59,8 @@ class Plan:
     Args:
         data: ``"procedural"``, ``"mocap"`` (motion capture under ``GENTOK_DATA``), or
             ``"humanml3d"``.
-        clips: how many procedural ones.
+        clips: how many procedural ones; ``frames``: of each, for the transformer.
+        window: frames that the tokenizer learns from at a time.
         size: of the transformer.
         tokenizer_size: of the motion tokenizer, but for the width of its data.
         tokenizer, generator: how each is trained.
@@ -73,6 +68,8 @@ class Plan:
 
     data: str
     clips: int
+    frames: int
+    window: int
     size: MogoConfig
     tokenizer_size: MotionRVQConfig
     tokenizer: Stage
@@ -96,45 +93,84 @@ def plan(preset: str, profile: Profile) -> Plan:
     """
     size = preset_of(PRESETS, preset)
     tokenizer_size = replace(
-        motion_rvq.PRESETS[PUBLISHED.get(preset, "tiny")],
+        motion_rvq.PRESETS[PUBLISHED.get(preset, preset)],
         codebook_size=size.codebook_size,
         num_levels=size.num_levels,
     )
+    if preset in PUBLISHED:
+        return _published(size, tokenizer_size, profile)
+    return (_world if preset == "world" else _study)(size, tokenizer_size, profile)
+
+
+def _study(size: MogoConfig, tokenizer_size: MotionRVQConfig, profile: Profile) -> Plan:
+    """What the chapter trains live and compares: a minute a network, clips of two seconds."""
     tokenizer = Stage(
-        steps=profile.pick(smoke=4, cpu=600, gpu=20_000),
-        batch_size=profile.pick(smoke=8, cpu=16, gpu=256),
+        steps=profile.pick(smoke=4, cpu=400, gpu=20_000),
+        batch_size=profile.pick(smoke=4, cpu=16, gpu=256),
         lr=4e-3,
         betas=(0.9, 0.99),
         warmup=profile.pick(smoke=1, cpu=20),
-        schedule="wsd",
+        schedule="cosine",
     )
     generator = Stage(
-        steps=profile.pick(smoke=4, cpu=800, gpu=20_000),
+        steps=profile.pick(smoke=4, cpu=400, gpu=20_000),
         batch_size=profile.pick(smoke=4, cpu=16, gpu=64),
-        lr=1e-3,
+        lr=2e-3,
+        betas=(0.9, 0.99),
+        weight_decay=1e-7,
+        warmup=profile.pick(smoke=1, cpu=30, gpu=500),
+        schedule="cosine",
+    )
+    data = "mocap" if profile.name == "gpu" and available().get("mocap") else "procedural"
+    clips, frames = profile.pick(smoke=16, cpu=1024), profile.pick(smoke=16, cpu=40)
+    window = profile.pick(smoke=16, cpu=32, gpu=WINDOW)
+    return Plan(data, clips, frames, window, size, tokenizer_size, tokenizer, generator)
+
+
+def _world(size: MogoConfig, tokenizer_size: MotionRVQConfig, profile: Profile) -> Plan:
+    """The weights that come with the book: clips of 3.2 seconds, ten minutes on one quiet core."""
+    tokenizer = Stage(
+        steps=profile.pick(smoke=4, cpu=900, long=3000, gpu=20_000),
+        batch_size=profile.pick(smoke=4, cpu=24, gpu=256),
+        lr=2e-3,
+        betas=(0.9, 0.99),
+        warmup=profile.pick(smoke=1, cpu=50),
+        schedule="cosine",
+    )
+    generator = Stage(
+        steps=profile.pick(smoke=4, cpu=600, long=3000, gpu=20_000),
+        batch_size=profile.pick(smoke=4, cpu=16, gpu=64),
+        lr=1.5e-3,
         betas=(0.9, 0.99),
         weight_decay=1e-7,
         warmup=profile.pick(smoke=1, cpu=50, gpu=500),
         schedule="cosine",
     )
-    if preset in PUBLISHED:
-        tokenizer = replace(
-            tokenizer,
-            steps=profile.pick(smoke=4, cpu=600, gpu=500_000),
-            lr=2e-4,
-            warmup=profile.pick(smoke=1, cpu=20, gpu=2000),
-        )
-        generator = replace(
-            generator,
-            steps=profile.pick(smoke=4, cpu=800, gpu=800_000),
-            batch_size=profile.pick(smoke=4, cpu=16, gpu=28),
-            lr=3e-5,
-            warmup=0,
-        )
-        return Plan("humanml3d", 0, size, tokenizer_size, tokenizer, generator)
-    data = "mocap" if profile.name == "gpu" and available().get("mocap") else "procedural"
-    clips = profile.pick(smoke=16, cpu=1024)
-    return Plan(data, clips, size, tokenizer_size, tokenizer, generator)
+    clips, frames = profile.pick(smoke=16, cpu=3072), profile.pick(smoke=16, cpu=64)
+    window = profile.pick(smoke=16, cpu=WINDOW)
+    return Plan("procedural", clips, frames, window, size, tokenizer_size, tokenizer, generator)
+
+
+def _published(size: MogoConfig, tokenizer_size: MotionRVQConfig, profile: Profile) -> Plan:
+    """The released settings; both optimisers have AdamW's usual betas and no clipping."""
+    tokenizer = Stage(
+        # 50 epochs over some 1.8 million windows are about 350,000 steps.
+        steps=profile.pick(smoke=4, cpu=600, gpu=350_000),
+        batch_size=profile.pick(smoke=8, cpu=16, gpu=256),
+        lr=2e-4,
+        betas=(0.9, 0.99),
+        schedule=Drops(at=(150_000, 250_000), warmup=2000),
+        clip=None,
+    )
+    generator = Stage(
+        steps=profile.pick(smoke=4, cpu=800, gpu=800_000),
+        batch_size=profile.pick(smoke=4, cpu=16, gpu=28),
+        lr=3e-5,
+        weight_decay=1e-7,
+        schedule=Schedule("cosine", floor=2e-6 / 3e-5),
+        clip=None,
+    )
+    return Plan("humanml3d", 0, 199, WINDOW, size, tokenizer_size, tokenizer, generator)
 
 
 def train(
@@ -152,7 +188,7 @@ def train(
     task = plan(preset, profile)
     clips = clips_of(task, seed)
     text = sentence_encoder(task.size)
-    tokenizer = train_tokenizer(task, clips, profile.device, out, resume, seed)
+    tokenizer = fit_tokenizer(task, clips, profile.device, out, resume, seed).model
     draw = code_batches(tokenizer, clips, text, task.generator.batch_size, seed)
     torch.manual_seed(seed)
     return fit(
@@ -166,7 +202,7 @@ def train(
 
 
 def sample(checkpoint: str | Path, out: str | Path, *, n: int, seed: int) -> None:
-    """Write a GIF of ``n`` moving skeletons, half as long again as the training clips.
+    """Write a GIF of ``n`` moving skeletons, half as long again as a tokenizer's window.
 
     Args:
         checkpoint: Mogo's; the tokenizer's is looked for beside it.
@@ -177,58 +213,60 @@ def sample(checkpoint: str | Path, out: str | Path, *, n: int, seed: int) -> Non
     Raises:
         FileNotFoundError: if one of the two checkpoints is absent.
     """
-    model = load_model(checkpoint, MogoConfig, build)
-    tokenizer = load_model(stage(checkpoint, "tokenizer"), MotionRVQConfig, motion_rvq.build)
-    prompts = [PROMPTS[i % len(PROMPTS)] for i in range(n)]
-    text = sentence_encoder(model.config).encode(prompts)
+    system = TextToMotion(**_collect(checkpoint))
     torch.manual_seed(seed)
-    with torch.no_grad():
-        features = tokenizer.decode(model.sample(n, text, FRAMES * 3 // 2))
-    positions = features_to_positions(features)
+    positions = system.sample(n, PROMPTS, WINDOW * 3 // 2)
     parents = PARENTS if positions.shape[2] == len(PARENTS) else PARENTS_22
-    words = [prompt.removeprefix("a person ") for prompt in prompts]
+    words = [PROMPTS[i % len(PROMPTS)].removeprefix("a person ") for i in range(n)]
     save_gif(skeleton_frames(positions, parents, words), out, FPS)
 
 
-def sentence_encoder(config: MogoConfig) -> ClipText | HashedWords:
-    """CLIP for sentence vectors of 512 channels, hashed words for others."""
-    if config.text_dim == 512:
-        return ClipText(find("clip-vit-base-patch32") or CLIP)
-    return HashedWords(config.text_dim)
+def _collect(checkpoint: str | Path) -> dict[str, nn.Module]:
+    """The two networks, from Mogo's checkpoint and the tokenizer's beside it."""
+    return {
+        "tokenizer": load_model(stage(checkpoint, "tokenizer"), MotionRVQConfig, motion_rvq.build),
+        "generator": load_model(checkpoint, MogoConfig, build),
+    }
 
 
-def train_tokenizer(
+def fit_tokenizer(
     task: Plan,
     clips: Clips,
     device: str,
-    out: str | Path | None,
-    resume: bool,
-    seed: int,
-) -> MotionRVQ:
-    """Train the tokenizer that goes with a transformer, on windows of 64 frames."""
+    out: str | Path | None = None,
+    resume: bool = False,
+    seed: int = 0,
+    progress: bool = True,
+) -> Fit:
+    """Train the tokenizer that goes with a transformer."""
     size = replace(task.tokenizer_size, feature_dim=clips.features[0].shape[1])
     torch.manual_seed(seed)
-    model = motion_rvq.build(size).normalize_by(*feature_scale(torch.cat(clips.features)))
+    model = motion_rvq.build(size)
+    model.set_statistics(torch.cat(clips.features))
     return fit(
         model.to(device),
-        window_batches(clips.features, task.tokenizer.batch_size, seed),
+        window_batches(clips.features, task.tokenizer.batch_size, seed, task.window),
         **task.tokenizer.fit_arguments(),
         seed=seed,
         out=stage(out, "tokenizer"),
         resume=resume,
-    ).model
+        progress=progress,
+    )
 
 
 def window_batches(
-    features: Sequence[Tensor], batch_size: int, seed: int, window: int = FRAMES
+    features: Sequence[Tensor], batch_size: int, seed: int, window: int = WINDOW
 ) -> Batches:
-    """Random windows of ``window`` frames, or of the shortest clip if that is shorter.
+    """Random windows; every place of every clip is equally likely, shorter clips are left out.
 
-    Every place of every clip is equally likely.
+    Raises:
+        ValueError: if all clips are shorter than ``window``.
     """
-    window = min(window, min(len(clip) for clip in features))
-    rows = torch.cat(list(features))
-    lengths = torch.tensor([len(clip) for clip in features])
+    long_enough = [clip for clip in features if len(clip) >= window]
+    if not long_enough:
+        raise ValueError(f"features: no clip has the {window} frames of a window")
+    rows = torch.cat(long_enough)
+    lengths = torch.tensor([len(clip) for clip in long_enough])
     ends = lengths.cumsum(0)
     starts = torch.cat(
         [torch.arange(e - n, e - window + 1) for e, n in zip(ends, lengths, strict=True)]
@@ -238,24 +276,26 @@ def window_batches(
     return lambda step: {"motion": rows[draw(step)["start"][:, None] + inside]}
 
 
-@torch.no_grad()
+def clip_codes(tokenizer: MotionRVQ, clips: Clips) -> list[Tensor]:
+    """The codes of each clip, (N, Q), less those of its margin: every clip is encoded once."""
+    factor, codes = tokenizer.config.factor, {}
+    lengths = [len(clip) for clip in clips.features]
+    for length in sorted(set(lengths)):
+        same = [i for i, other in enumerate(lengths) if other == length]
+        whole = torch.stack([clips.features[i][: length // factor * factor] for i in same])
+        columns = (length - clips.margin) // factor
+        codes |= dict(zip(same, encode_all(tokenizer, whole)[:, :columns], strict=True))
+    return [codes[i] for i in range(len(lengths))]
+
+
 def code_batches(
-    tokenizer: MotionRVQ,
-    clips: Clips,
-    text: ClipText | HashedWords,
-    batch_size: int,
-    seed: int,
+    tokenizer: MotionRVQ, clips: Clips, text: ClipText | HashedWords, batch_size: int, seed: int
 ) -> Batches:
-    """Batches of (codes, sentence vector, length): every clip is encoded once."""
-    device, factor = next(tokenizer.parameters()).device, tokenizer.config.factor
-    padding, columns = tokenizer.config.codebook_size, []
-    for clip in clips.features:
-        whole = clip[: len(clip) // factor * factor]
-        columns.append(tokenizer.encode(whole[None].to(device))[0].cpu())
+    """Batches of (codes, sentence vector, length)."""
+    columns = clip_codes(tokenizer, clips)
     lengths = torch.tensor([len(c) for c in columns])
-    table = torch.full((len(columns), int(lengths.max()), columns[0].shape[1]), padding)
-    for row, codes in zip(table, columns, strict=True):
-        row[: len(codes)] = codes
+    padding = tokenizer.config.codebook_size
+    table = nn.utils.rnn.pad_sequence(columns, batch_first=True, padding_value=padding)
     captions = sorted({caption for _, caption in clips.pairs})
     sentences = torch.cat(
         [text.encode(captions[i : i + 256]) for i in range(0, len(captions), 256)]
@@ -272,60 +312,31 @@ def code_batches(
 
 
 def clips_of(task: Plan, seed: int) -> Clips:
-    """What a plan learns from: clips of 64 frames, or HumanML3D's of 40 to 199.
+    """What a plan learns from.
 
     Raises:
-        FileNotFoundError: if they are absent.
+        FileNotFoundError: if it is absent.
     """
     if task.data == "humanml3d":
         return humanml3d()
     if task.data == "mocap":
         return mocap_clips(mocap())
-    motion = sample_motions(task.clips, FRAMES + 1, seed)
-    return Clips(list(motion_features(motion)), list(enumerate(motion.captions)))
+    return procedural_clips(task.clips, task.frames, MARGIN, seed)
 
 
-def mocap_clips(motions: dict[str, Motion], stride: int = 8) -> Clips:
-    """Windows of 64 frames at 20 a second, each a few frames after the one before.
-
-    Raises:
-        ValueError: if no clip is as long as that.
-    """
-    features, pairs = [], []
-    for motion in motions.values():
-        rows = motion_features(resample(motion, FPS))
-        for start in range(0, len(rows) - FRAMES + 1, stride):
-            pairs.append((len(features), motion.captions[0]))
-            features.append(rows[start : start + FRAMES])
-    if not features:
-        raise ValueError(f"no clip of motion capture has {FRAMES} frames at {FPS} a second")
-    return Clips(features, pairs)
+def _data(profile: Profile, seed: int) -> dict[str, Learned]:
+    task = plan("world", profile)
+    clips = clips_of(task, seed)
+    source = f"procedural motions of gentok.data, {task.frames + MARGIN} frames at {FPS} a second"
+    return {"training": Learned(source, (torch.stack(clips.features),))}
 
 
-def humanml3d() -> Clips:
-    """HumanML3D's training clips of 40 to 199 frames with all their captions.
-
-    Read from ``GENTOK_DATA/humanml3d`` in the public layout. Its first column is half the yaw
-    velocity with the opposite sign; it becomes this book's.
-
-    Raises:
-        FileNotFoundError: if it is absent, or holds no clip of such a length.
-    """
-    listed = find(f"{FOLDER}/train.txt")
-    if listed is None:
-        raise missing("HumanML3D (features of 263 numbers)", f"{FOLDER}/train.txt")
-    clips, folder = Clips([], []), listed.parent
-    for name in listed.read_text().split():
-        path, words = folder / "new_joint_vecs" / f"{name}.npy", folder / "texts" / f"{name}.txt"
-        if not (path.is_file() and words.is_file()):
-            continue  # the public list names a few clips that its own files lack
-        rows = torch.from_numpy(np.load(path)).float()
-        if not 40 <= len(rows) < 200 or not rows.isfinite().all():
-            continue
-        rows[:, 0] *= -2
-        captions = [line.split("#")[0].strip() for line in words.read_text().splitlines()]
-        clips.pairs += [(len(clips.features), caption) for caption in captions if caption]
-        clips.features.append(rows)
-    if not clips.features:
-        raise missing("clips of 40 to 199 frames", f"{FOLDER}/new_joint_vecs/*.npy")
-    return clips
+WEIGHTS = Weights(
+    preset="world",
+    parts={"tokenizer": (MotionRVQConfig, motion_rvq.build), "generator": (MogoConfig, build)},
+    train=train,
+    collect=_collect,
+    assemble=TextToMotion,
+    measure=measure,
+    data=_data,
+)

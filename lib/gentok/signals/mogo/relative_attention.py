@@ -19,6 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from gentok.nn.attention import merge_heads, split_heads
+from gentok.nn.blocks import PostNormBlock
 from gentok.nn.causal import KVCache, causal_attention
 from gentok.nn.position import sincos_1d
 
@@ -128,34 +129,15 @@ class RelativeAttention(nn.Module):
         return split_heads(self.relative(table)[None], self.num_heads)[0]
 
 
-class RelativeBlock(nn.Module):
-    """Attention and feed-forward layer, each normalised after its residual (post-LN)."""
-
-    def __init__(
-        self, dim: int, num_heads: int, mlp_ratio: int, dropout: float, relative: bool = True
-    ):
-        super().__init__()
-        self.attention = RelativeAttention(dim, num_heads, dropout, relative)
-        self.norm1 = nn.LayerNorm(dim)
-        self.mlp = nn.Sequential(
-            nn.Linear(dim, mlp_ratio * dim),
-            nn.GELU(),
-            nn.Dropout(dropout),
-            nn.Linear(mlp_ratio * dim, dim),
-        )
-        self.norm2 = nn.LayerNorm(dim)
-        self.dropout = nn.Dropout(dropout)
-
-    def forward(
-        self, x: Tensor, u: Tensor | None, v: Tensor | None, cache: RelativeCache | None = None
-    ) -> Tensor:
-        """(B, N, D) -> (B, N, D); arguments as :meth:`RelativeAttention.forward`."""
-        x = self.norm1(x + self.dropout(self.attention(x, u, v, cache)))
-        return self.norm2(x + self.dropout(self.mlp(x)))
+def feed_forward(dim: int, hidden: int, dropout: float) -> nn.Sequential:
+    """The second branch of a block: Linear, GELU, dropout, Linear; (B, N, D) -> (B, N, D)."""
+    return nn.Sequential(
+        nn.Linear(dim, hidden), nn.GELU(), nn.Dropout(dropout), nn.Linear(hidden, dim)
+    )
 
 
 class RelativeTransformer(nn.Module):
-    """A stack of blocks that shares u and v.
+    """A stack of post-norm blocks that shares u and v.
 
     Args:
         dim, num_heads, mlp_ratio, dropout: of each block; ``depth``: number of blocks.
@@ -173,7 +155,13 @@ class RelativeTransformer(nn.Module):
     ):
         super().__init__()
         self.blocks = nn.ModuleList(
-            RelativeBlock(dim, num_heads, mlp_ratio, dropout, relative) for _ in range(depth)
+            PostNormBlock(
+                dim,
+                RelativeAttention(dim, num_heads, dropout, relative),
+                feed_forward(dim, mlp_ratio * dim, dropout),
+                dropout=dropout,
+            )
+            for _ in range(depth)
         )
         shape = (num_heads, dim // num_heads)
         self.u = nn.Parameter(0.02 * torch.randn(shape)) if relative else None

@@ -15,7 +15,7 @@ import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor
 
-from gentok.nn.gather import once_a_step, waiting
+from gentok.nn.gather import distributed, once_a_step, waiting
 from gentok.nn.quantize import ResidualVQ, VectorQuantizer, nearest_code
 from gentok.process.masked import sample_categorical
 
@@ -82,7 +82,7 @@ class SampledQuantizer(VectorQuantizer):
         """
         counts = torch.zeros_like(self.counts).index_add_(0, codes, torch.ones_like(z[:, 0]))
         sums = torch.zeros_like(self.sums).index_add_(0, codes, z)  # (K, D)
-        if _distributed():
+        if distributed():
             dist.all_reduce(counts)
             dist.all_reduce(sums)
         self.counts.lerp_(counts, 1 - self.decay)
@@ -98,7 +98,7 @@ class SampledQuantizer(VectorQuantizer):
             rows = flat.repeat(math.ceil(size / len(flat)), 1)
             flat = rows + 0.01 / math.sqrt(flat.shape[1]) * torch.randn_like(rows)
         first = flat[:size].contiguous()
-        if _distributed():
+        if distributed():
             dist.broadcast(first, src=0)  # every process must hold the same codebook
         return first
 
@@ -138,7 +138,3 @@ class SampledResidualVQ(ResidualVQ):
             losses.append(loss)
         codes += [torch.full_like(codes[0], -1)] * (len(self.levels) - keep)
         return z_q, torch.stack(codes, dim=-1), torch.stack(losses).mean()
-
-
-def _distributed() -> bool:
-    return dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1

@@ -34,22 +34,24 @@ def block_macs(config: AxialConfig, kind: str) -> int:
     return linear + attention_macs(size, size, dim, kind)
 
 
+def lstm_macs(config: AxialConfig) -> int:
+    """One LSTM layer on a whole plane: four gates, each from the input and the last output."""
+    return 8 * config.dim**2 * config.image_size**2
+
+
 def plane_macs(config: AxialConfig) -> int:
     """One pass for one plane of one picture: what a training step pays forwards.
 
-    Of the contexts only ``"full"`` costs another amount; the stacked variant has no such planes.
+    Of the compared contexts only ``"full"`` costs another amount, and so does ``"lstm"``; the
+    stacked variant has no such planes.
     """
     positions, dim = config.image_size**2, config.dim
     conv = 9 * 2 * config.channels * dim * positions
     head = dim * config.num_values * positions
     exterior = config.exterior_layers * block_macs(config, "row")  # square: as dear as columns
-    kind = "full" if config.context == "full" else "row"
-    return (
-        conv
-        + exterior
-        + (config.outer_layers + config.inner_layers) * block_macs(config, kind)
-        + head
-    )
+    outer = block_macs(config, "full" if config.context == "full" else "row")
+    inner = lstm_macs(config) if config.context == "lstm" else outer
+    return conv + exterior + config.outer_layers * outer + config.inner_layers * inner + head
 
 
 def sampling_evaluations(config: AxialConfig, semi_parallel: bool = True) -> int:

@@ -182,6 +182,41 @@ class FullDecoder(PlaneDecoder):
         return draw_naive(self, noise, condition, given)
 
 
+class LSTMDecoder(PlaneDecoder):
+    """The paper's variant: a recurrent network goes along the row, in place of attention.
+
+    The outer layers stay. The paper does not state the LSTM's sizes; here it has as many layers as
+    the inner stack and the stream's width D, and what it says is added to the stream.
+    """
+
+    def __init__(self, *size: int, inner_layers: int, **options):
+        super().__init__(*size, inner_layers=0, **options)
+        *_, dim, _ = size
+        self.inner_norm = nn.LayerNorm(dim, eps=1e-5)
+        self.lstm = nn.LSTM(dim, dim, inner_layers, batch_first=True)
+
+    def along(self, h: Tensor, u: Tensor, where: Tensor) -> Tensor:
+        """The LSTM from left to right in every row: any number of rows, (B, rows, W, D)."""
+        r = shift(h, ROW) + u + where
+        out, _ = self.lstm(self.inner_norm(r).flatten(0, 1))  # (B rows, W, D)
+        return r + out.view_as(r)
+
+    def draw(self, noise: Tensor, condition: Tensor | float, given: Tensor) -> Tensor:
+        """As `PlaneDecoder.draw`; the state is carried along, so that a pixel costs one step."""
+        plane = given.clamp_min(0)
+        where = (self.position() + condition).expand(len(plane), -1, -1, -1)
+        for i in range(plane.shape[1]):
+            stay = self.above(self.embedding(plane), where)[:, i] + where[:, i]  # (n, W, D)
+            left, state = torch.zeros_like(stay[:, :1]), None  # nothing is left of the first pixel
+            for j in range(plane.shape[2]):
+                r = left + stay[:, j : j + 1]  # (n, 1, D)
+                out, state = self.lstm(self.inner_norm(r), state)
+                logits = self.read(r + out)[:, 0]
+                plane[:, i, j] = choose(logits, noise[:, i, j], given[:, i, j])
+                left = self.embedding(plane[:, i, j : j + 1])
+        return plane
+
+
 class RasterAttention(nn.Module):
     """Causal attention over all pixels in raster order, on grids (B, H, W, D)."""
 
@@ -218,6 +253,7 @@ def draw_naive(
 
 DECODERS: dict[str, type[PlaneDecoder]] = {
     "axial": PlaneDecoder,
+    "lstm": LSTMDecoder,
     "columns": ColumnDecoder,
     "rows": RowDecoder,
     "full": FullDecoder,

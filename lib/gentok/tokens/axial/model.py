@@ -5,15 +5,15 @@ Pictures are drawn colour plane by colour plane, p(x) = prod_c p(plane c | plane
 a plane a `PlaneDecoder` goes pixel by pixel. What earlier planes say enters through an *exterior*
 encoder of row and column layers without masks. One decoder serves all planes.
 
-Here are the published model of the code (its SlicedChannelModel) and its variant that stacks the
-planes as extra rows (MultiChannelTransformer2d). The paper's video model and its LSTM inner decoder
-are left out: what we know of them is not enough to rebuild them.
+Here are the published model of the code (its SlicedChannelModel), its variant that stacks the
+planes as extra rows (MultiChannelTransformer2d), and the paper's variant with an LSTM along the
+row. The paper's video model is left out: what we know of it is not enough to rebuild it.
 
 Shapes: B batch, C channels, H W pixels, D features, K values of a sub-pixel.
 """
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
@@ -45,8 +45,9 @@ class AxialConfig:
         inner_layers: blocks along the row.
         mlp_ratio: hidden width of the MLPs over D; 1, not the usual 4.
         dropout: on every residual branch.
-        context: what a plane's decoder reads: ``"axial"`` (the paper), or for comparison
-            ``"rows"``, ``"columns"``, ``"full"`` with equally many parameters.
+        context: what a plane's decoder reads: ``"axial"`` (the paper), ``"lstm"`` (its variant: an
+            LSTM along the row in place of the inner layers), or for comparison ``"rows"``,
+            ``"columns"``, ``"full"`` with equally many parameters.
         planes: ``"sliced"`` (one plane at a time, the published model) or ``"stacked"`` (all planes
             as one tall picture, no exterior).
         published_params: parameters of the published network, where known.
@@ -78,6 +79,8 @@ _TINY = AxialConfig(
 )
 PRESETS: dict[str, AxialConfig] = {
     "tiny": _TINY,
+    # The book's own: coloured digits of 16 pixels and 8 shades, in the profile `long`.
+    "digits-16": replace(_TINY, image_size=16, num_values=8, outer_layers=4, inner_layers=4),
     "imagenet-32": AxialConfig(dropout=0.04, published_params=341_178_112),
     "imagenet-64": AxialConfig(image_size=64, dim=2048, published_params=606_161_152),
 }

@@ -28,7 +28,7 @@ class Plan:
     """What decides a training.
 
     Args:
-        data: ``"digits"`` (coloured ones of 8x8 pixels), ``"cifar10"`` (averaged down), or
+        data: ``"digits"`` (coloured ones), ``"cifar10"`` (averaged down), or
             ``"folder"``: ImageNet's layout under ``GENTOK_DATA/images/<class>/``, scaled to size
             and cut at the centre.
         pictures: how many coloured digits.
@@ -60,6 +60,13 @@ def plan(preset: str, profile: Profile) -> Plan:
         schedule="cosine",
         ema=0.99,
     )
+    if preset == "digits-16":  # an hour on one core
+        model = replace(
+            model,
+            steps=profile.pick(smoke=4, cpu=300, long=9000, gpu=40_000),
+            ema=0.999,
+        )
+        return Plan("digits", profile.pick(smoke=64, cpu=8192, long=65_536), size, model)
     if preset in PUBLISHED:
         model = replace(
             model,
@@ -115,6 +122,35 @@ def sample(checkpoint: str | Path, out: str | Path, *, n: int, seed: int) -> Non
     save_grid(images.repeat_interleave(zoom, 2).repeat_interleave(zoom, 3), out, columns=10)
 
 
+def evaluate(checkpoint: str | Path, *, n: int, data: str | Path | None = None) -> dict[str, float]:
+    """The paper's number: exact bits per dimension on held-out pictures, all planes.
+
+    Args:
+        checkpoint: of `train`; its averaged weights are used.
+        n: how many pictures, at most.
+        data: a folder of pictures, one sub-folder a class, such as ImageNet's validation set;
+            None takes the test part of the coloured digits.
+
+    Returns:
+        ``bits_per_dim``, and ``bits_plane_0``, ... for each colour plane.
+
+    Raises:
+        FileNotFoundError: if there is no such folder or checkpoint.
+    """
+    network = load_model(checkpoint, AxialConfig, build)
+    config, rows = network.config, min(n, 64)
+    if data is None:
+        images = coloured_digits("test", n, side=config.image_size).images
+    else:
+        draw, _ = folder_batches(Path(data), config.image_size, rows, seed=0)
+        images = torch.cat([draw(step)["image"] for step in range(-(-n // rows))])[:n]
+    pixels = to_values(images, config.num_values)[:, : config.channels]
+    with torch.no_grad():
+        planes = torch.cat([network.bits(part) for part in pixels.split(rows)]).mean((0, 2, 3))
+    each = {f"bits_plane_{c}": float(bits) for c, bits in enumerate(planes)}
+    return {"bits_per_dim": float(planes.mean()), **each}
+
+
 def _pixels(task: Plan, seed: int) -> Callable[[int], dict[str, Tensor]]:
     """Batches of pixels in [0, K)."""
     side, values, channels = task.size.image_size, task.size.num_values, task.size.channels
@@ -135,6 +171,4 @@ def _small_set(task: Plan, seed: int) -> ImageSet:
         source = cifar10("train")
         small = torch.nn.functional.adaptive_avg_pool2d(source.floats(), side)
         return ImageSet(to_uint8(small), source.labels, source.class_names, source.source)
-    if side != 8:
-        raise ValueError(f"image_size must be 8 for the coloured digits, got {side}")
-    return coloured_digits("train", task.pictures, seed)
+    return coloured_digits("train", task.pictures, seed, side)

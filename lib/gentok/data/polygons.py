@@ -1,0 +1,73 @@
+"""Flat polygons in space as triangles: a fan where they are convex, ears cut off where not.
+
+A fan from the first corner covers the dent of a concave polygon as well: the area comes out too
+large and some triangles face the wrong way. Cutting ears (Meisters 1975) leaves the dent out.
+
+Shapes: n corners of a polygon, (n, 3).
+"""
+
+import numpy as np
+
+Triangles = list[tuple[int, int, int]]
+
+
+def triangulate(corners: np.ndarray) -> Triangles:
+    """Cut a simple polygon into n - 2 triangles that keep its sense of rotation.
+
+    Args:
+        corners: (n, 3), in order around it, n at least 3.
+
+    Returns:
+        triples of positions in ``corners``.
+
+    Raises:
+        ValueError: if there are fewer than three corners.
+    """
+    if len(corners) < 3:
+        raise ValueError(f"a polygon needs three corners or more, got {len(corners)}")
+    fan = [(0, b, b + 1) for b in range(1, len(corners) - 1)]
+    flat = _flat(corners.astype(np.float64))
+    everyone = list(range(len(flat)))
+    if all(_turn(flat, *corner) >= 0 for corner in _corners(everyone)):
+        return fan
+    left, triangles = everyone, []
+    while len(left) > 3:
+        # A polygon always has an ear; one that crosses itself need not, and gets any corner cut.
+        ear = next((c for c in _corners(left) if _is_ear(flat, c, left)), next(_corners(left)))
+        triangles.append(ear)
+        left = [corner for corner in left if corner != ear[1]]
+    return [*triangles, (left[0], left[1], left[2])]
+
+
+def _flat(corners: np.ndarray) -> np.ndarray:
+    """(n, 3) -> (n, 2) in the polygon's own plane, counter-clockwise."""
+    following = np.roll(corners, -1, 0)
+    normal = np.cross(corners - corners[0], following - corners[0]).sum(0)  # twice its area
+    keep = [axis for axis in range(3) if axis != (largest := int(np.abs(normal).argmax()))]
+    # Leaving out y swaps the sense of rotation of the two that are left, as a negative normal does.
+    swapped = (normal[largest] < 0) != (largest == 1)
+    return corners[:, keep[::-1] if swapped else keep]
+
+
+def _corners(ring: list[int]):
+    """Each corner with its two neighbours: (before, corner, after)."""
+    for i, corner in enumerate(ring):
+        yield ring[i - 1], corner, ring[(i + 1) % len(ring)]
+
+
+def _turn(flat: np.ndarray, a: int, b: int, c: int) -> float:
+    """Twice the signed area of a triangle: above 0 if it turns left."""
+    (ax, ay), (bx, by), (cx, cy) = flat[a], flat[b], flat[c]
+    return (bx - ax) * (cy - ay) - (by - ay) * (cx - ax)
+
+
+def _is_ear(flat: np.ndarray, corner: tuple[int, int, int], ring: list[int]) -> bool:
+    """Whether a corner sticks out, with no other corner inside its triangle."""
+    a, b, c = corner
+    if _turn(flat, a, b, c) <= 0:
+        return False
+    ends = [tuple(flat[i]) for i in corner]
+    others = (p for p in ring if p not in corner and tuple(flat[p]) not in ends)
+    return not any(
+        min(_turn(flat, a, b, p), _turn(flat, b, c, p), _turn(flat, c, a, p)) >= 0 for p in others
+    )

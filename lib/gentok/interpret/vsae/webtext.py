@@ -1,0 +1,86 @@
+"""The text of the published runs: web pages and code, for hosts with a vocabulary of their own.
+
+The released code reads ``NeelNanda/c4-code-tokenized-2b``, in contexts of 128 tokens. Its rows are
+tokens already, and the tokens are those of gelu-1l. Pythia has another vocabulary, so here it reads
+the text of C4 through its own tokenizer. A folder of files goes before the hub:
+``GENTOK_DATA/text/web/*.parquet`` with a column ``tokens`` or ``text``, or ``*.txt``.
+"""
+
+from collections.abc import Iterable, Iterator
+from itertools import islice
+
+import torch
+from transformers import PreTrainedTokenizerFast
+
+from gentok.data.folder import find
+from gentok.interpret.vsae.corpus import Corpus
+
+FOLDER = "text/web"  # of GENTOK_DATA
+# Host -> name on the hub, configuration, and the column that is read.
+HUB = {
+    "gelu-1l": ("NeelNanda/c4-code-tokenized-2b", None, "tokens"),
+    "pythia": ("allenai/c4", "en", "text"),
+}
+
+
+def web_corpus(
+    host: str, tokenizer: PreTrainedTokenizerFast | None, context: int, count: int
+) -> Corpus:
+    """The first contexts of the published text, without labels.
+
+    Args:
+        host: ``"gelu-1l"`` or ``"pythia"``: says what is read from the hub.
+        tokenizer: for rows that are text; rows of tokens need none.
+        context: tokens a context.
+        count: contexts.
+
+    Raises:
+        FileNotFoundError: if there is neither a folder nor a way to the hub.
+        ValueError: if the source has too little text, or text and no tokenizer.
+    """
+    rows, source = _rows(host)
+    contexts = list(islice(_contexts(rows, tokenizer, context), count))
+    if len(contexts) < count:
+        raise ValueError(f"{source} holds {len(contexts)} contexts of {context}, {count} asked")
+    return Corpus(torch.tensor(contexts), {}, {}, tokenizer, source)
+
+
+def _rows(host: str) -> tuple[Iterable[dict], str]:
+    """Rows with ``tokens`` or ``text``, and where they come from."""
+    from datasets import load_dataset  # slow to import, and needed only here
+
+    folder = find(FOLDER)
+    if folder is None:
+        name, config, column = HUB[host]
+        try:
+            rows = load_dataset(name, config, split="train", streaming=True)
+        except (OSError, ConnectionError) as error:
+            raise FileNotFoundError(
+                f"no {FOLDER}/*.parquet or *.txt under GENTOK_DATA, and {name} cannot be reached"
+            ) from error
+        return rows.select_columns(column), name
+    for kind, pattern in (("parquet", "*.parquet"), ("text", "*.txt")):
+        if files := sorted(str(path) for path in folder.glob(pattern)):
+            rows = load_dataset(kind, data_files=files, split="train", streaming=True)
+            return rows, f"{FOLDER}/{pattern}"
+    raise FileNotFoundError(f"{folder} holds neither *.parquet nor *.txt")
+
+
+def _contexts(
+    rows: Iterable[dict], tokenizer: PreTrainedTokenizerFast | None, context: int
+) -> Iterator[list[int]]:
+    """Rows joined by the end of text and cut; rows of tokens are cut one by one, as released."""
+    left: list[int] = []
+    for row in rows:
+        if "tokens" in row:
+            tokens = row["tokens"]
+            yield from (
+                tokens[i : i + context] for i in range(0, len(tokens) - context + 1, context)
+            )
+            continue
+        if tokenizer is None:
+            raise ValueError("rows of text need a tokenizer; this host came without one")
+        left += [*tokenizer(row["text"], verbose=False).input_ids, tokenizer.eos_token_id]
+        while len(left) >= context:
+            yield left[:context]
+            left = left[context:]

@@ -1,0 +1,131 @@
+"""What Mogo learns from: clips of motion features with captions.
+
+Three sources: the procedural motions of `gentok.data`, motion capture, and HumanML3D (Guo et al.
+2022) as its authors lay it out.
+
+Shapes: T frames, F features, Q levels.
+"""
+
+import math
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from gentok.data import Motion, sample_motions
+from gentok.data.folder import find, missing
+from gentok.data.motion_features import motion_features, resample
+
+FPS = 20
+WINDOW = 64  # frames of a tokenizer's window, and of a clip of motion capture
+SHORTEST, LONGEST = 40, 200  # frames: HumanML3D's clips are at least and less than this
+FOLDER = "humanml3d"  # new_joint_vecs/*.npy, texts/*.txt, train.txt
+
+
+@dataclass
+class Clips:
+    """Captioned motion.
+
+    Attributes:
+        features: of each clip, (T, F).
+        pairs: (clip, caption); a clip may have several.
+        margin: last frames of every clip that are there to be looked at only: the encoder sees
+            ahead, and where nothing comes its codes are unlike all others.
+    """
+
+    features: list[Tensor] = field(default_factory=list)
+    pairs: list[tuple[int, str]] = field(default_factory=list)
+    margin: int = 0
+
+    def add(self, rows: Tensor, captions: list[str]) -> None:
+        """One clip (T, F) and what is said about it; a clip without a caption is left out."""
+        if captions:
+            self.pairs += [(len(self.features), caption) for caption in captions]
+            self.features.append(rows)
+
+
+def procedural_clips(n: int, frames: int, margin: int, seed: int) -> Clips:
+    """People who walk, turn, wave, squat or jump: ``n`` clips of ``frames`` + ``margin`` frames."""
+    motion = sample_motions(n, frames + margin + 1, seed)
+    return Clips(list(motion_features(motion)), list(enumerate(motion.captions)), margin)
+
+
+def mocap_clips(motions: dict[str, Motion], stride: int = 8) -> Clips:
+    """Windows of 64 frames at 20 a second, each a few frames after the one before.
+
+    Raises:
+        ValueError: if no clip is as long as that.
+    """
+    clips = Clips()
+    for motion in motions.values():
+        rows = motion_features(resample(motion, FPS))
+        for start in range(0, len(rows) - WINDOW + 1, stride):
+            clips.add(rows[start : start + WINDOW], [motion.captions[0]])
+    if not clips.features:
+        raise ValueError(f"no clip of motion capture has {WINDOW} frames at {FPS} a second")
+    return clips
+
+
+def humanml3d() -> Clips:
+    """HumanML3D's training clips of 40 to 199 frames with all their captions.
+
+    Read from ``GENTOK_DATA/humanml3d`` in the public layout. A caption of a span becomes a clip of
+    its own. The first column is half the yaw velocity with the opposite sign; it becomes this
+    book's.
+
+    Raises:
+        FileNotFoundError: if it is absent, or holds no clip of such a length.
+    """
+    listed = find(f"{FOLDER}/train.txt")
+    if listed is None:
+        raise missing("HumanML3D (features of 263 numbers)", f"{FOLDER}/train.txt")
+    clips, folder = Clips(), listed.parent
+    for name in listed.read_text().split():
+        path, words = folder / "new_joint_vecs" / f"{name}.npy", folder / "texts" / f"{name}.txt"
+        if not (path.is_file() and words.is_file()):
+            continue  # the public list names a few clips that its own files lack
+        rows = torch.from_numpy(np.load(path)).float()
+        if not SHORTEST <= len(rows) < LONGEST or not rows.isfinite().all():
+            continue
+        rows[:, 0] *= -2
+        _add_captioned(clips, rows, words)
+    if not clips.features:
+        raise missing("clips of 40 to 199 frames", f"{FOLDER}/new_joint_vecs/*.npy")
+    return clips
+
+
+def _add_captioned(clips: Clips, rows: Tensor, words: Path) -> None:
+    """Add a clip with the captions of all of it, and each captioned span that is long enough."""
+    whole = []
+    for line in words.read_text().splitlines():
+        caption, start, end = read_caption(line)
+        if not caption:
+            continue
+        if start == end == 0:
+            whole.append(caption)
+            continue
+        span = rows[int(start * FPS) : int(end * FPS)]
+        if SHORTEST <= len(span) < LONGEST:
+            clips.add(span, [caption])
+    clips.add(rows, whole)
+
+
+def read_caption(line: str) -> tuple[str, float, float]:
+    """A line ``caption#tokens#start#end`` -> caption, start and end in seconds.
+
+    0 and 0, or nothing readable, is the whole clip.
+    """
+    caption, *rest = line.split("#")
+    start, end = (_seconds(rest[k]) if len(rest) > k else 0.0 for k in (1, 2))
+    return caption.strip(), start, end
+
+
+def _seconds(word: str) -> float:
+    """A number of seconds; 0 for ``nan`` and for what is none."""
+    try:
+        value = float(word)
+    except ValueError:
+        return 0.0
+    return value if math.isfinite(value) else 0.0
