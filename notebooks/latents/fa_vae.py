@@ -759,11 +759,13 @@ page.say(
 )
 
 # %% [markdown]
-# Two of these go together, however odd it looks: a model can make less error
-# in the high bands *and* draw less detail. Detail in the wrong place costs
-# twice, once for being there and once for missing where it belongs; who is
-# unsure does better to draw nothing. The paper reports the error. Its
-# adversary and its size have to turn that into texture.
+# Error and detail are two questions: a model can make less error in the high
+# bands and draw no more detail. Detail in the wrong place costs twice, once
+# for being there and once for missing where it belongs; who is unsure does
+# better to draw nothing. L1 starts from that answer (exercise 2). The high
+# branch of some seeds left it early and draws more than the pixel VAE, that of
+# others left it late and draws less, with less error all the same. The paper
+# reports the error. Its adversary and its size have to turn that into texture.
 #
 # The identity in the table is the decoupling itself, which the
 # cell with four players shows and a test holds. What the paper claims about
