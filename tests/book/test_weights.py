@@ -20,6 +20,7 @@ GENERATORS = ("enat", "fa_vae", "rae")
 # What headers say of the data, and which stages they tell of besides "main"; plain floors and no
 # other stage elsewhere.
 SOURCES = {
+    "axial": "handwritten digits of scikit-learn",
     "fa_vae_photographs": "photographs",
     "matformer": "pydoc",
     "mogo": "procedural motions",
