@@ -36,6 +36,7 @@ STAGES = {
     "rae": {"mae", "generator", "guide"},
     "vsae": {"language_model", "topk"},
 }
+LEAST_LEGIBLE = 0.8  # of samples of coloured digits, by two judges; 0.98 of the data
 LEAST_PSNR = 26.0  # dB, of unseen patches of photographs
 
 
@@ -149,7 +150,17 @@ def test_kept_weights(path):
         assert metrics["items"] >= 500 and metrics["judge_accuracy"] >= LEAST_ACCURACY
     if name == "mogo":
         assert metrics_of_motion(header["metrics"]) and metrics_of_motion(header["check"])
+    if name == "axial":
+        assert metrics_of_digits(header["metrics"])
     check(name, CHECKOUT)
+
+
+def metrics_of_digits(metrics: dict) -> bool:
+    """Samples are read as digits, shuffled ones are not, and blue costs well below red."""
+    read = metrics["legible_accuracy"] >= LEAST_LEGIBLE
+    fair = metrics["legible_accuracy_on_data"] >= 0.95
+    fair &= metrics["legible_accuracy_on_shuffled"] <= 0.05
+    return read and fair and metrics["bits_plane_2"] <= 0.7 * metrics["bits_plane_0"]
 
 
 def metrics_of_motion(metrics: dict) -> bool:

@@ -63,11 +63,11 @@ def test_weights_are_measured_on_held_out_digits_and_on_samples(monkeypatch):
     assert torch.equal(torch.get_rng_state(), before), "the page's random numbers were moved"
     assert found == recipe.WEIGHTS.measure(network, 12)
     assert found["bits_per_dim"] == pytest.approx(4, abs=1e-3)  # untrained: log2 of 16 values
-    assert found["judge_accuracy"] < 0.5 < found["judge_accuracy_on_data"]
+    assert found["legible_accuracy"] < 0.5 < found["legible_accuracy_on_data"]
     assert set(found) == {
         "bits_per_dim",
         *(f"bits_plane_{c}" for c in range(3)),
-        *(f"judge_accuracy{what}" for what in ("", "_on_data", "_on_shuffled")),
+        *(f"legible_accuracy{what}" for what in ("", "_on_data", "_on_shuffled")),
     }
 
 

@@ -219,9 +219,9 @@ def _measure(network: PixelModel, n: int) -> dict[str, float]:
         drawn = torch.cat([network.sample(len(part)).cpu() for part in torch.arange(n).split(ROWS)])
     return {
         **bits_by_plane(network, known),
-        "judge_accuracy": legible(to_images(drawn, values)),
-        "judge_accuracy_on_data": legible(images),
-        "judge_accuracy_on_shuffled": legible(within_rows(images, HELD_OUT)),
+        "legible_accuracy": legible(to_images(drawn, values)),
+        "legible_accuracy_on_data": legible(images),
+        "legible_accuracy_on_shuffled": legible(within_rows(images, HELD_OUT)),
     }
 
 
