@@ -74,7 +74,7 @@ def plan(preset: str, profile: Profile) -> Plan:
     if preset == "study-8":  # a minute: what the chapter trains live and compares
         model = replace(
             model,
-            steps=profile.pick(smoke=4, cpu=1200, gpu=20_000),
+            steps=profile.pick(smoke=4, cpu=1000, gpu=20_000),
             batch_size=profile.pick(smoke=4, cpu=32),
             lr=4e-3,
         )
