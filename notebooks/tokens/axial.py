@@ -488,6 +488,7 @@ def train(context, seed, progress=False):
     return done.ema, done.history
 
 
+# %%
 model, history = train("axial", seed, progress=True)
 
 # %% mystnb={"image": {"alt": "Training loss in bits per dimension: falls steeply from three bits within the first steps and then slowly"}} tags=["hide-input"]
