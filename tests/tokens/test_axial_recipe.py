@@ -68,6 +68,7 @@ def test_weights_are_measured_on_held_out_digits_and_on_samples(monkeypatch):
         "bits_per_dim",
         *(f"bits_plane_{c}" for c in range(3)),
         *(f"legible_accuracy{what}" for what in ("", "_on_data", "_on_shuffled")),
+        *(f"completed_accuracy{what}" for what in ("", "_by_others")),
     }
 
 

@@ -206,23 +206,31 @@ def _alone(model: nn.Module) -> nn.Module:
 
 
 def _measure(network: PixelModel, n: int) -> dict[str, float]:
-    """Bits by plane of held-out digits, and the share of samples that are legible digits.
+    """Bits by plane of held-out digits, and the share of drawn pictures that are legible digits.
 
-    Beside it the same share for the held-out digits, and for those with their rows shuffled.
+    Drawn are whole samples, and lower halves given the upper halves of held-out digits. Beside
+    them the same share for those digits, for upper halves with another digit's lower half, and for
+    digits with their rows shuffled.
     """
-    values = network.config.num_values
-    held_out = coloured_digits("test", n, HELD_OUT, network.config.image_size)
-    known = to_values(held_out.images, values)
-    images = to_images(known, values)
+    size, values = network.config.image_size, network.config.num_values
+    known = to_values(coloured_digits("test", n, HELD_OUT, size).images, values)
+    low = torch.arange(size)[:, None] >= size // 2  # (H, 1)
+    nothing, upper = torch.full_like(known, -1), torch.where(low, -1, known)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(HELD_OUT)
-        drawn = torch.cat([network.sample(len(part)).cpu() for part in torch.arange(n).split(ROWS)])
-    return {
-        **bits_by_plane(network, known),
-        "legible_accuracy": legible(to_images(drawn, values)),
-        "legible_accuracy_on_data": legible(images),
-        "legible_accuracy_on_shuffled": legible(within_rows(images, HELD_OUT)),
+        drawn, completed = (
+            torch.cat([network.sample(len(g), given=g).cpu() for g in given.split(ROWS)])
+            for given in (nothing, upper)
+        )
+    shown = {
+        "legible_accuracy": drawn,
+        "completed_accuracy": completed,
+        "completed_accuracy_by_others": torch.where(low, known.roll(1, 0), known),
+        "legible_accuracy_on_data": known,
+        "legible_accuracy_on_shuffled": within_rows(known, HELD_OUT),
     }
+    read = {name: legible(to_images(pixels, values)) for name, pixels in shown.items()}
+    return bits_by_plane(network, known) | read
 
 
 def _data(profile: Profile, seed: int) -> dict[str, ImageSet]:
