@@ -1111,15 +1111,18 @@ page.rows(answers, "Samples, hot and cold")
 #
 # ```{exercise} Read the record (difficulty 2, 10 minutes)
 # :label: ex-axial-record
-# Look at the figure *Where context pays*. In which plane does *columns* lose
-# most against *axial*, and in which least? Why?
+# Look at the table above the figure *Where context pays*. In which plane does
+# *columns* lose the largest share against *axial*? One might expect the first,
+# where shapes are news. Why is it not?
 # ```
 #
 # ```{solution} ex-axial-record
 # :class: dropdown
-# It loses where shapes are news: in red, the first plane. Later planes get
-# the shape from the exterior, which sees earlier planes whole whatever the
-# decoder misses, so a hole in the decoder's context costs less there.
+# In blue. The exterior shows all arms where the ink lies, so what blue has to
+# find out is its own two shades, and it can read them only from earlier pixels
+# of its own plane. The nearest ink often lies above and to the right, where
+# *columns* does not look. (That is our explanation; the record shows the loss,
+# not its cause.)
 # ```
 #
 # ## What this run cost
