@@ -115,7 +115,7 @@ def pictures(pixels):
 rows = {"original": pictures(known[:10])}
 rows["given"] = pictures(half.clamp_min(0)).where(half >= 0, 0.0)
 for name, ending in zip(
-    ("one ending", "another", "a third"), endings, strict=True
+    ("one ending", "another", "a third"), endings.chunk(3), strict=True
 ):
     rows[name] = pictures(ending)
 plot.compare_rows(rows, "The lower half, given the upper one");
