@@ -6,9 +6,9 @@ import random
 from gentok.show.diagram import Diagram, Point
 
 DESCRIPTION = (
-    "Two panels. In the upper one wandering paths lead from two groups of samples on the left into "
-    "one broad cloud of noise on the right. In the lower one wandering paths lead from the cloud on "
-    "the right back to the two groups."
+    "Two panels. In the upper one wandering paths lead from two groups of samples on the left "
+    "into one broad cloud of noise on the right. In the lower one wandering paths lead from the "
+    "cloud on the right back to the two groups."
 )
 LEFT, RIGHT, STEPS = 150, 750, 24
 TARGETS = (-1.0, 1.0)  # in units of the noise's standard deviation
