@@ -1,6 +1,7 @@
 """The book's trained weights: made as small as they go, and those that are kept, measured again."""
 
 import time
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -22,6 +23,7 @@ GENERATORS = ("enat", "fa_vae", "rae")
 SOURCES = {
     "fa_vae_photographs": "photographs",
     "matformer": "pydoc",
+    "mert": "procedural tunes",
     "mogo": "procedural motions",
     "point_mae": "procedural solids",
     "vsae": "pydoc",
@@ -30,6 +32,7 @@ STAGES = {
     "fa_vae": {"generator"},
     "fa_vae_photographs": {"pixel", "coupled"},
     "matformer": {"S", "M", "L", "XL"},
+    "mert": {"codec"},
     "mogo": {"tokenizer"},
     "point_mae": {"classifier", "segmenter"},
     "rae": {"mae", "generator", "guide"},
@@ -148,7 +151,20 @@ def test_kept_weights(path):
         assert metrics["items"] >= 500 and metrics["judge_accuracy"] >= LEAST_ACCURACY
     if name == "mogo":
         assert metrics_of_motion(header["metrics"]) and metrics_of_motion(header["check"])
+    if name == "mert":
+        assert hears(header["metrics"])
     check(name, CHECKOUT)
+
+
+def hears(metrics: dict) -> bool:
+    """Every code makes the sound clearer; probes of key and pitch gain by training."""
+    errors = [metrics[f"error_{q}"] for q in (1, 2, 3, 4)]
+    clearer = all(later < earlier for earlier, later in pairwise(errors))
+    gains = {
+        name: metrics[f"{name}_accuracy"] - metrics[f"untrained_{name}_accuracy"]
+        for name in ("key", "bass", "melody")
+    }
+    return clearer and min(gains.values()) > 0
 
 
 def metrics_of_motion(metrics: dict) -> bool:
