@@ -79,11 +79,11 @@ def plan(preset: str, profile: Profile) -> Plan:
 
 def _study(size: MERTConfig, profile: Profile) -> Plan:
     """What the chapter trains live and compares: less than a minute a student."""
-    steps = profile.pick(smoke=4, cpu=700, gpu=20_000)
+    steps = profile.pick(smoke=4, cpu=600, gpu=20_000)
     student = Stage(
         steps=steps,
         batch_size=profile.pick(smoke=4, cpu=16),
-        lr=1e-3,
+        lr=2e-3,
         betas=(0.9, 0.98),
         weight_decay=0.01,
         warmup=round(0.08 * steps),
@@ -98,7 +98,7 @@ def _study(size: MERTConfig, profile: Profile) -> Plan:
 def _deep(size: MERTConfig, profile: Profile) -> Plan:
     """The study's, with a deeper student at a rate that is too high for some: is it stable?"""
     task = _study(size, profile)
-    steps = profile.pick(smoke=4, cpu=200)
+    steps = profile.pick(smoke=4, cpu=150)
     stage = replace(task.student, steps=steps, warmup=round(0.08 * steps), lr=8e-3)
     return replace(task, student=stage)
 
@@ -106,10 +106,10 @@ def _deep(size: MERTConfig, profile: Profile) -> Plan:
 def _world(size: MERTConfig, profile: Profile) -> Plan:
     """The weights that come with the book: some twenty minutes on one core."""
     task = _study(size, profile)
-    steps = profile.pick(smoke=4, cpu=700, long=8000, gpu=40_000)
-    student = replace(task.student, steps=steps, warmup=round(0.08 * steps))
+    steps = profile.pick(smoke=4, cpu=600, long=6000, gpu=40_000)
+    student = replace(task.student, steps=steps, warmup=round(0.08 * steps), lr=1e-3)
     teacher = spectral_stage(profile.pick(smoke=4, cpu=1000, long=5000))
-    clips = profile.pick(smoke=32, cpu=1536, long=6144)
+    clips = profile.pick(smoke=32, cpu=1536, long=4096)
     return replace(task, clips=clips, student=student, codec=teacher)
 
 
