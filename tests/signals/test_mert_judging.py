@@ -21,41 +21,38 @@ def exam():
 
 
 class Knowing(torch.nn.Module):
-    """A student whose second layer holds the answers to every question, found by the clip."""
+    """A student that knows the answer to question i in layer i + 1, and nothing in layer 0."""
 
     def __init__(self, exam):
         super().__init__()
         self.exam, self.heard = exam, {}
         for i, wave in enumerate(exam.wave):
-            self.heard[wave[:2000].numpy().tobytes()] = i
-        for i, wave in enumerate(exam.noisy):  # noise may begin at once; ask by position instead
+            self.heard[wave.numpy().tobytes()] = i
+        for i, wave in enumerate(exam.noisy):
             self.heard[wave.numpy().tobytes()] = exam.cuts[2].start + i
 
     def encode(self, x):
-        index = [
-            self.heard.get(w.numpy().tobytes(), self.heard.get(w[:2000].numpy().tobytes()))
-            for w in x
-        ]
+        index = [self.heard[wave.numpy().tobytes()] for wave in x]
         frames = CONFIG.num_frames(CONFIG.clip)
-        parts = []
-        for name, classes in zip(QUESTIONS, (24, 5, 12, 12), strict=True):
-            label = self.exam.labels[name][index]
-            hot = torch.nn.functional.one_hot(label, classes).float()
+        layers = [torch.zeros(len(x), frames, 24)]
+        for name in QUESTIONS:
+            hot = torch.nn.functional.one_hot(self.exam.labels[name][index], 24).float()
+            known = torch.zeros(len(x), frames, 24)
             if hot.ndim == 2:
-                parts.append(hot[:, None].expand(-1, frames, -1))
+                known += hot[:, None]
             else:
-                wide = torch.zeros(len(x), frames, classes)
-                wide[:, self.exam.at] = hot
-                parts.append(wide)
-        known = 10 * torch.cat(parts, -1)
-        return torch.stack([torch.zeros_like(known), known], 1)
+                known[:, self.exam.at] = hot
+            layers.append(known)
+        return torch.stack(layers, 1)
 
 
 def test_who_knows_the_answers_gets_full_marks(exam):
     found = exam.ask(Knowing(exam))
-    for name in ("instrument", "bass", "melody"):  # some keys may be missing in so few clips
-        assert found[name] > 0.97 and found[f"noisy_{name}"] > 0.97, name
-        assert found[f"{name}_layers"][0] < 0.6, "the first layer knows nothing"
+    for i, name in enumerate(QUESTIONS):
+        # Among so few clips a key or a note may be missing from those that train the probe.
+        least = 0.4 if name == "key" else 0.9
+        assert found[name] == found[f"noisy_{name}"] == found[f"{name}_layers"][i + 1], name
+        assert found[name] >= least and found[f"{name}_layers"][0] < 0.6, name
     assert found["pitch"] == pytest.approx((found["bass"] + found["melody"]) / 2)
     assert found["tonal"] == pytest.approx((2 * found["pitch"] + found["key"]) / 3)
     noisy = sum(found[f"noisy_{name}"] for name in QUESTIONS) / 4

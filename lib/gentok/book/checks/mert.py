@@ -43,7 +43,7 @@ def hidden_share(answer: Callable) -> Verdict:
 
 
 def window_length(answer: Callable) -> Verdict:
-    """``window_length(rate, low, bins_per_octave, k)``: samples that bin k looks at."""
+    """``window_length(rate, low, bins_per_octave, j)``: samples that bin j looks at."""
 
     def length(rate: float, low: float, octave: int, k: int, rounding: Callable = math.ceil) -> int:
         quality = 1 / (2 ** (1 / octave) - 1)
@@ -60,19 +60,19 @@ def window_length(answer: Callable) -> Verdict:
         ],
         [
             Mistake(
-                "round up: the window must hold Q whole periods",
+                "round up: the window must hold P whole periods",
                 lambda *a: length(*a, rounding=math.floor),
             ),
             Mistake(
-                "round up: the window must hold Q whole periods",
+                "round up: the window must hold P whole periods",
                 lambda *a: length(*a, rounding=round),
             ),
             Mistake(
-                "round up: the window must hold Q whole periods",
+                "round up: the window must hold P whole periods",
                 lambda *a: length(*a, rounding=float),
             ),
             Mistake(
-                "that is one period; the window holds Q of them",
+                "that is one period; the window holds P of them",
                 lambda r, low, b, k: math.ceil(r / (low * 2 ** (k / b))),
             ),
             Mistake(
@@ -80,16 +80,16 @@ def window_length(answer: Callable) -> Verdict:
                 lambda r, low, b, k: length(r, low, b, -k),
             ),
             Mistake(
-                "Q depends on bins_per_octave",
+                "P depends on bins_per_octave",
                 lambda r, low, b, k: math.ceil(r / (low * 2 ** (k / b)) / (2 ** (1 / 12) - 1)),
             ),
             Mistake(
-                "bin k is k / bins_per_octave octaves above the lowest",
+                "bin j is j / bins_per_octave octaves above the lowest",
                 lambda r, low, b, k: math.ceil(r / (low + k) / (2 ** (1 / b) - 1)),
             ),
         ],
         read=lambda result, case: as_number(result),
-        otherwise="Q = 1 / (2^(1/b) - 1) periods of rate / f_k samples, rounded up",
+        otherwise="P = 1 / (2^(1/b) - 1) periods of rate / f_j samples, rounded up",
         tolerance=1e-9,
     )
 
