@@ -107,15 +107,15 @@ def spectral_errors(codec: SpectralCodec, wave: Tensor, constant_q: ConstantQ) -
         (Q, K): squared error of the magnitudes in a bin, as a share of the energy of all bins; the
         sum over bins is 0 for the clean sound and 1 for silence.
     """
-    truth, codes = constant_q(wave), codec.encode(wave)
-    energy = truth.square().mean((0, 2)).sum()
-    errors = []
-    for number in range(1, codec.config.num_codebooks + 1):
-        heard = constant_q(codec.decode(kept_levels(codes, number)))
-        frames = min(heard.shape[2], truth.shape[2])
-        wrong = heard[..., :frames] - truth[..., :frames]
-        errors.append(wrong.square().mean((0, 2)) / energy)
-    return torch.stack(errors)
+    energy, wrong = 0.0, torch.zeros(codec.config.num_codebooks, constant_q.num_bins)
+    for part in wave.split(32):  # the search for phases is greedy for memory
+        truth, codes = constant_q(part), codec.encode(part)  # (n, K, T)
+        energy += float(truth.square().sum())
+        for level in range(len(wrong)):
+            heard = constant_q(codec.decode(kept_levels(codes, level + 1)))
+            frames = min(heard.shape[2], truth.shape[2])
+            wrong[level] += (heard[..., :frames] - truth[..., :frames]).square().sum((0, 2))
+    return wrong / energy
 
 
 def untrained(config: MERTConfig, seed: int = 0) -> MERT:
