@@ -79,7 +79,7 @@ def plan(preset: str, profile: Profile) -> Plan:
 
 def _study(size: MERTConfig, profile: Profile) -> Plan:
     """What the chapter trains live and compares: less than a minute a student."""
-    steps = profile.pick(smoke=4, cpu=600, gpu=20_000)
+    steps = profile.pick(smoke=4, cpu=750, gpu=20_000)
     student = Stage(
         steps=steps,
         batch_size=profile.pick(smoke=4, cpu=16),
