@@ -1,6 +1,7 @@
 """The book's trained weights: made as small as they go, and those that are kept, measured again."""
 
 import time
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -23,6 +24,7 @@ SOURCES = {
     "axial": "handwritten digits of scikit-learn",
     "fa_vae_photographs": "photographs",
     "matformer": "pydoc",
+    "mert": "procedural tunes",
     "mogo": "procedural motions",
     "point_mae": "procedural solids",
     "vsae": "pydoc",
@@ -32,6 +34,7 @@ STAGES = {
     "fa_vae": {"generator"},
     "fa_vae_photographs": {"pixel", "coupled"},
     "matformer": {"S", "M", "L", "XL"},
+    "mert": {"codec"},
     "mogo": {"tokenizer"},
     "point_mae": {"classifier", "segmenter"},
     "rae": {"mae", "generator", "guide"},
@@ -154,6 +157,8 @@ def test_kept_weights(path):
         assert metrics_of_motion(header["metrics"]) and metrics_of_motion(header["check"])
     if name == "axial":
         assert metrics_of_digits(header["metrics"])
+    if name == "mert":
+        assert hears(header["metrics"])
     check(name, CHECKOUT)
 
 
@@ -165,6 +170,17 @@ def metrics_of_digits(metrics: dict) -> bool:
     fair &= metrics["legible_accuracy_on_shuffled"] <= 0.05
     fair &= metrics["completed_accuracy_by_others"] <= metrics["completed_accuracy"] - 0.1
     return read and fair and metrics["bits_plane_2"] <= 0.7 * metrics["bits_plane_0"]
+
+
+def hears(metrics: dict) -> bool:
+    """Every code makes the sound clearer; probes of key and pitch gain by training."""
+    errors = [metrics[f"error_{q}"] for q in (1, 2, 3, 4)]
+    clearer = all(later < earlier for earlier, later in pairwise(errors))
+    gains = {
+        name: metrics[f"{name}_accuracy"] - metrics[f"untrained_{name}_accuracy"]
+        for name in ("key", "bass", "melody")
+    }
+    return clearer and min(gains.values()) > 0
 
 
 def metrics_of_motion(metrics: dict) -> bool:
