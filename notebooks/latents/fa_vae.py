@@ -884,9 +884,8 @@ flat = linear(others, photos, 16)
 page.say(
     "And a warning. The best *linear* map to as many numbers, principal "
     "components of blocks of 4 × 4 pixels, gives the unseen patches of the "
-    "first figure back with {flat:.1f} dB, where FA-VAE has {ours:.1f}. All "
-    "three tokenizers are far from what they could be; what they have for it "
-    "is a latent close to a Gaussian and a decoder that can invent.",
+    "first figure back with {flat:.1f} dB, where FA-VAE has {ours:.1f}. So "
+    "all three tokenizers are far from the end of their training.",
     flat=float(psnr(photos, flat.clamp(-1, 1)).mean()),
     ours=quality["decoupled"],
 )
