@@ -120,15 +120,17 @@ for name, ending in zip(
 ):
     rows[name] = pictures(ending)
 plot.compare_rows(rows, "The lower half, given the upper one");
+
 # %% [markdown]
-# Shown nothing, it draws whole pictures, most of them digits:
+# Shown nothing, it draws whole pictures, more than half of them plain digits:
 
 # %%
 torch.manual_seed(seed + 1)
 drawn = system.sample(count)  # (n, 3, 16, 16), one number after another
 
-# %% mystnb={"image": {"alt": "Forty drawn pictures: coloured digits on coloured paper, most of them easy to read"}} tags=["hide-input", "slide"]
+# %% mystnb={"image": {"alt": "Forty drawn pictures: coloured strokes on coloured paper, more than half of them plain digits"}} tags=["hide-input", "slide"]
 plot.image_grid(pictures(drawn[:40]), "Samples, no class asked", columns=10);
+
 # %% [markdown]
 # Nobody asked for a class, so no picture can be held against a label. Instead
 # two judges of different kinds, trained on real digits only, read each one: it
@@ -242,7 +244,6 @@ print(f"at 64 x 64 pixels, full / pair = {ratio:.0f}")
 # Operations are one thing, seconds another. These are measured, too; the seed
 # changes the numbers that go in, and the moment at which the clock runs.
 
-
 # %%
 def run_cost(seed, kind):
     """Seconds of one pass, the best of five, by side."""
@@ -279,6 +280,7 @@ axes = sns.lineplot(
 )
 axes.set(xscale="log", yscale="log", title="Attention, one thread, D = 64")
 axes.legend(title="");
+
 # %% [markdown]
 # ## From two axes to the whole past
 #
@@ -360,6 +362,7 @@ for ax, (name, stage) in zip(axes, stages.items(), strict=True):
     ax.set(xticks=[], yticks=[], xlabel="column")
 axes[0].set_ylabel("row")
 figure.suptitle("What reaches the marked pixel", fontweight="bold");
+
 # %% [markdown]
 # A row block fetches everything from a row, and the column block carries it
 # down: two hops reach every pixel of all rows down to the present one. That
@@ -406,7 +409,6 @@ print(f"first loss {float(total.detach()):.3f} bits = log2 {K}")
 #
 # **Predict first**: which pixels does *columns* miss?
 
-
 # %%
 class Unshifted(PlaneDecoder):
     """Forgets the shift down."""
@@ -449,6 +451,7 @@ for ax, name in zip(axes, picked, strict=True):
     ax.set(xticks=[0, 64, 128], yticks=[0, 64, 128])
     ax.grid(False)
 axes[0].set_ylabel("answer, sub-pixel no.");
+
 # %% [markdown]
 # Blue: depends, as it should. Yellow: an earlier sub-pixel that cannot be
 # seen. Red: a leak. The three blocks along the diagonal are the planes red,
@@ -473,7 +476,6 @@ every = torch.tensor(list(every)).view(256, 2, 2, 2)
 with torch.no_grad():
     p = torch.exp2(-toy_model.bits(every).sum((1, 2, 3)))
 print(f"sum over all 256 pictures: {float(p.sum()):.10f}")
-
 
 # %% [markdown]
 # ## Learning begins
@@ -518,7 +520,8 @@ axes = plot.loss_curves(
 axes.set_yscale("linear")
 axes.set_ylim(bottom=0)
 axes.axhline(np.log2(K), color="#555555", linestyle=":");
-# %% mystnb={"image": {"alt": "Twenty pictures drawn by the small network: two colours and strokes, only some of which read as digits"}} tags=["hide-input"]
+
+# %% mystnb={"image": {"alt": "Twenty pictures drawn by the small network: two colours and rough strokes, hardly any of which reads as a digit"}} tags=["hide-input"]
 torch.manual_seed(seed + 2)
 early = model.sample(level.pick(smoke=4, cpu=20))
 plot.image_grid(
@@ -526,6 +529,7 @@ plot.image_grid(
     "After one minute: how learning begins",
     columns=10,
 );
+
 
 # %% [markdown]
 # The dotted line is guessing. Single batches scatter, for they hold different
@@ -538,7 +542,6 @@ plot.image_grid(
 # An exact likelihood can be opened up pixel by pixel. These are the trained
 # weights again, on held-out digits. **Predict first**: which pixel of the
 # green plane is the dearest?
-
 
 # %%
 @torch.no_grad()
@@ -580,6 +583,7 @@ axes[3].set(
     title="by row", xlabel="row", ylabel="bits a pixel", ylim=(0, None)
 )
 figure.suptitle("What each pixel costs", fontweight="bold");
+
 # %% [markdown]
 # The first pixel of each plane is dear, since the paper's colour is anyone's
 # guess, plane by plane. The edges of the picture are almost free: they are
@@ -670,6 +674,7 @@ page.say(
     **told,
 )
 
+
 # %% [markdown]
 # A half leaves a choice: an open bow above can become a 2, a 3 or a 9, and
 # the model is right to take any of them.
@@ -689,7 +694,6 @@ page.say(
 # the same weights where they have the same layers, and see the same batches
 # and planes. **Predict first**: order them by bits per dimension. In which
 # plane do they differ most?
-
 
 # %%
 def run_arm(seed, context):
@@ -734,6 +738,7 @@ plot.intervals(
     "The same training, another context",
     "test bits per dimension (lower is better)",
 );
+
 # %% mystnb={"image": {"alt": "Bits per dimension of the red, green and blue plane for five contexts as lines with intervals over seeds"}} tags=["hide-input"]
 by_plane = runs.melt(
     ["variant", "seed"], list(PLANES), "plane", "test bits per dimension"
@@ -755,6 +760,7 @@ sns.pointplot(
 axes.set(title="Where context pays", xlabel="plane, in order of drawing")
 axes.legend(title="", bbox_to_anchor=(1, 1))
 axes.set_ylim(bottom=0);
+
 # %% [markdown]
 # Without the rows above, a model must find out in every row anew what the
 # paper looks like and where the stroke runs. The hole of *columns* is smaller:
@@ -781,7 +787,13 @@ plot.spectra(
     },
     "Power by frequency",
 );
+
 # %% [markdown]
+# At the highest, and there the two curves hardly differ: the samples are as
+# smooth as digits, at every scale. Nearly half of them are no digits all the
+# same. A spectrum knows how fine the detail is and not where it stands; it
+# finds the fault of shuffled rows, and not that of an odd shape.
+#
 # ### What does the exterior tell the last plane?
 #
 # The condition of the blue plane, given red and green, averaged over all
@@ -800,6 +812,7 @@ plot.scatter(
     names,
     title="What blue is told, averaged over places (t-SNE)",
 );
+
 # %% tags=["hide-input"]
 apart = torch.cdist(condition, condition).fill_diagonal_(torch.inf)
 near = apart.argsort(1)[:, :5]  # (n, 5), the nearest others
@@ -904,7 +917,6 @@ for name, other in axial.PRESETS.items():
 #
 # ## What we learned
 
-
 # %% tags=["hide-input", "slide"]
 def of(arm, metric):
     return runs[runs["variant"] == arm][metric].astype(float).mean()
@@ -958,7 +970,6 @@ page.say("{lines}", lines="\n".join(lessons))
 # of `u`, as `torch.roll` would put there?
 # ```
 
-
 # %%
 def shift_down(u): ...
 
@@ -971,7 +982,6 @@ check.shift_down(shift_down)
 # :class: dropdown
 # Nothing is above row 0, so it gets zeros. The last row would be the future.
 # ```
-
 
 # %% jupyter={"source_hidden": true} tags=["solution", "nbval-check-output"]
 def shift_down(u):
@@ -993,7 +1003,6 @@ check.shift_down(shift_down)
 # = (16, 64, 64)`. How many times dearer is full attention?
 # ```
 
-
 # %%
 def axes_macs(lengths, dim): ...
 
@@ -1008,7 +1017,6 @@ check.axes_macs(axes_macs)
 # for sums. Full attention needs $2N^2D$; the ratio is $N/(16+64+64)$, about
 # 455. For $d$ axes of length $S$ it is $S^{d-1}/d$.
 # ```
-
 
 # %% jupyter={"source_hidden": true} tags=["solution", "nbval-check-output"]
 def axes_macs(lengths, dim):
@@ -1031,7 +1039,6 @@ check.axes_macs(axes_macs)
 # `cached(height, width, outer, inner)`, and compare {eq}`eq-axial-sampler`.
 # ```
 
-
 # %%
 def cached(height, width, outer, inner): ...
 
@@ -1046,7 +1053,6 @@ check.cached(cached)
 # since its row blocks have no mask. The released code has no such memory; its
 # large, regular products suit an accelerator.
 # ```
-
 
 # %% jupyter={"source_hidden": true} tags=["solution", "nbval-check-output"]
 def cached(height, width, outer, inner):
@@ -1067,7 +1073,6 @@ check.cached(cached)
 # `given` the model samples its exact conditional.
 # ```
 
-
 # %%
 def first(pixels, n): ...
 
@@ -1081,7 +1086,6 @@ check.first(first)
 # The order is planes, then rows, then columns: the order of the memory.
 # ```
 
-
 # %% jupyter={"source_hidden": true} tags=["solution", "nbval-check-output"]
 def first(pixels, n):
     kept = torch.full_like(pixels, -1)
@@ -1090,7 +1094,6 @@ def first(pixels, n):
 
 
 check.first(first)
-
 
 # %% [markdown]
 # ```{solution-end}
