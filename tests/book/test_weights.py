@@ -203,7 +203,7 @@ def test_decoupling_pays_on_photographs_at_equal_training():
 def test_a_system_may_keep_a_second_file():
     assert weights.of("fa_vae_photographs").preset == "photographs-64"
     assert list(weights.of_system("fa_vae")) == ["fa_vae", "fa_vae_photographs"]
-    assert list(weights.of_system("enat")) == ["enat"] and weights.of_system("axial") == {}
+    assert list(weights.of_system("enat")) == ["enat"] and weights.of_system("step_video") == {}
 
 
 def test_all_kept_weights_together_are_small():
