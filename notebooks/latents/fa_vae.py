@@ -109,7 +109,7 @@ sharpness = haar2d(photos)[1].square().mean(dim=(1, 2, 3))  # (n,)
 
 
 def detailed(name):
-    """The patch that has more detail than three quarters of its photograph's."""
+    """A patch of more detail than three quarters of its photograph's."""
     own = held_out.labels == held_out.class_names.index(name)
     number = own.nonzero()[:, 0]
     return int(number[sharpness[number].argsort()[3 * len(number) // 4]])
@@ -758,8 +758,8 @@ page.say(
     "*{C1_cifar}* and *{C2_cifar}*. The paper's reduction is 73 %, here it is "
     "{gain:.0%}. For the total error the verdict is *{C1_total}*; that FA-VAE "
     "draws *more* detail than the pixel VAE is *{C1_detail}*. L1 for the high "
-    "branch: *{C3}* by its own measure, *{C3_sharpness}* by the spectrum. That "
-    "a perceptual loss does harm there: *{C4}*.",
+    "branch: *{C3}* by its own measure, *{C3_sharpness}* by the spectrum. "
+    "That a perceptual loss does harm there: *{C4}*.",
     gain=gain,
     **{id.replace("-", "_"): verdict for id, verdict in found.items()},
 )
