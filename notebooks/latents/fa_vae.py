@@ -109,7 +109,7 @@ sharpness = haar2d(photos)[1].square().mean(dim=(1, 2, 3))  # (n,)
 
 
 def detailed(name):
-    """The patch that has more detail than three quarters of its photograph's."""
+    """A patch of more detail than three quarters of its photograph's."""
     own = held_out.labels == held_out.class_names.index(name)
     number = own.nonzero()[:, 0]
     return int(number[sharpness[number].argsort()[3 * len(number) // 4]])
@@ -399,6 +399,7 @@ plot.compare_rows(
     "After a minute each: how learning begins",
 );
 
+
 # %% [markdown]
 # These are the sharpest patches there are, after a minute of training: both
 # rows are blurred. What differs is *what* is missing.
@@ -548,6 +549,7 @@ panels(
     ("high_mse", "MSE", "mean squared error"),
     ("detail", "Detail drawn", "norm ratio to the truth"),
 )
+
 
 # %% [markdown]
 # `zero` is the share of coefficients that are drawn as nothing at all.
@@ -742,6 +744,7 @@ pd.concat(gates).reset_index(drop=True)
 # %% tags=["hide-input", "slide"]
 page.claims()
 
+
 # %% tags=["hide-input"]
 def of(runs, arm, metric):
     """Mean over the seeds of an arm."""
@@ -758,8 +761,8 @@ page.say(
     "*{C1_cifar}* and *{C2_cifar}*. The paper's reduction is 73 %, here it is "
     "{gain:.0%}. For the total error the verdict is *{C1_total}*; that FA-VAE "
     "draws *more* detail than the pixel VAE is *{C1_detail}*. L1 for the high "
-    "branch: *{C3}* by its own measure, *{C3_sharpness}* by the spectrum. That "
-    "a perceptual loss does harm there: *{C4}*.",
+    "branch: *{C3}* by its own measure, *{C3_sharpness}* by the spectrum. "
+    "That a perceptual loss does harm there: *{C4}*.",
     gain=gain,
     **{id.replace("-", "_"): verdict for id, verdict in found.items()},
 )
@@ -811,7 +814,6 @@ for module in (kl_vae, fa_vae):
         stated = config.published_params
         same = "not stated" if stated is None else f"equal: {count == stated}"
         print(f"{name:14s} {config.latent_shape!s:13s} {count:12,}", same)
-
 
 # %% [markdown]
 # With ImageNet's layout under `$GENTOK_DATA/images/<class>/`, and the two
@@ -889,6 +891,7 @@ page.say(
     flat=float(psnr(photos, flat.clamp(-1, 1)).mean()),
     ours=quality["decoupled"],
 )
+
 
 # %% [markdown]
 # ## Exercises
@@ -996,7 +999,6 @@ def distance_matrix(z, f, margin):
 
 check.distance_matrix(distance_matrix)
 
-
 # %% [markdown]
 # ```{solution-end}
 # ```
@@ -1021,6 +1023,7 @@ pairs = {"its own": halves["both"], "the neighbour's": married}
 plot.compare_rows(
     {k: v.clamp(-1, 1) for k, v in pairs.items()}, "Details of another patch"
 );
+
 
 # %% [markdown]
 # ```{solution-end}
@@ -1057,7 +1060,6 @@ def mean_cap(cap, shape):
 
 
 check.mean_cap(mean_cap)
-
 
 # %% [markdown]
 # ```{solution-end}
