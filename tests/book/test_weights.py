@@ -24,6 +24,7 @@ SOURCES = {
     "matformer": "pydoc",
     "mogo": "procedural motions",
     "point_mae": "procedural solids",
+    "step_video": "procedural world",
     "vsae": "pydoc",
 }
 STAGES = {
@@ -33,9 +34,10 @@ STAGES = {
     "mogo": {"tokenizer"},
     "point_mae": {"classifier", "segmenter"},
     "rae": {"mae", "generator", "guide"},
+    "step_video": {"tokenizer_4x8x8", "tokenizer", "t2i", "turbo"},
     "vsae": {"language_model", "topk"},
 }
-LEAST_PSNR = 26.0  # dB, of unseen patches of photographs
+LEAST_PSNR = 26.0  # dB, of unseen patches of photographs, and of unseen clips
 
 
 def name_of(path: Path) -> str:
@@ -148,6 +150,8 @@ def test_kept_weights(path):
         assert metrics["items"] >= 500 and metrics["judge_accuracy"] >= LEAST_ACCURACY
     if name == "mogo":
         assert metrics_of_motion(header["metrics"]) and metrics_of_motion(header["check"])
+    if name == "step_video":
+        assert metrics_of_video(header["metrics"])
     check(name, CHECKOUT)
 
 
@@ -155,6 +159,12 @@ def metrics_of_motion(metrics: dict) -> bool:
     """The samples do what was asked, within the training length and beyond; 10 mm a joint."""
     obeys = min(metrics["judge_accuracy"], metrics["judge_accuracy_late"])
     return obeys >= 0.9 and metrics["joint_error_mm"] <= 10
+
+
+def metrics_of_video(metrics: dict) -> bool:
+    """Clips come back sharp, and samples show each word of their captions."""
+    words = [metrics[f"{word}_accuracy"] for word in ("shape", "colour", "direction")]
+    return metrics["psnr"] >= LEAST_PSNR and min(words) >= LEAST_ACCURACY
 
 
 @pytest.mark.skipif(find("fa_vae_photographs") is None, reason="the file is not kept yet")
