@@ -302,7 +302,7 @@ _TINY = StepVideoConfig(
 PRESETS: dict[str, StepVideoConfig] = {
     "tiny": _TINY,
     # For the latents of the Video-VAE of the same name; the book's weights.
-    "world-32": replace(_TINY, in_channels=8, depth=6, head_dim=40, shift=1.0),
+    "world-32": replace(_TINY, in_channels=8, shift=1.0),
     "step-video-t2v": StepVideoConfig(published_params=29_342_478_400),
 }
 
