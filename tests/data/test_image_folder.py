@@ -79,7 +79,7 @@ def test_parts_are_the_rows_of_the_whole(folder, workers):
 def test_a_function_of_rows_leaves_the_parts(folder):
     """What is changed row by row is still read by each process for itself."""
     draw, _ = folder_batches(folder, 16, 6, seed=3, workers=0)
-    halved = read_ahead.Mapped(draw, lambda batch: {"image": batch["image"] / 2})
+    halved = read_ahead.Mapped(draw, lambda batch, *_: {"image": batch["image"] / 2})
     whole = draw(5)["image"] / 2
     assert torch.equal(halved(5)["image"], whole)
     assert torch.equal(halved.part(5, 1, 3)["image"], whole[2:4])

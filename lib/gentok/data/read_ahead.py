@@ -95,23 +95,24 @@ class ReadAhead:
 
 
 class Mapped:
-    """A batch source whose batches pass a function, which must treat rows one by one.
+    """A batch source whose batches pass a function, each process's rows by themselves.
 
     Args:
         source: what it reads from.
-        function: batch -> batch of as many rows.
+        change: ``change(batch, step, index, count)`` -> a batch of as many rows; they are part
+            ``index`` of ``count`` equal parts of the step's batch.
     """
 
-    def __init__(self, source: ReadAhead, function: Callable[[Any], Any]):
-        self.source, self.function = source, function
+    def __init__(self, source: ReadAhead, change: Callable[..., Any]):
+        self.source, self.change = source, change
 
     def __call__(self, step: int) -> Any:
         """The whole batch of a step."""
-        return self.function(self.source(step))
+        return self.part(step, 0, 1)
 
     def part(self, step: int, index: int, count: int) -> Any:
         """As :meth:`ReadAhead.part`."""
-        return self.function(self.source.part(step, index, count))
+        return self.change(self.source.part(step, index, count), step, index, count)
 
 
 def _deaf(worker: int) -> None:

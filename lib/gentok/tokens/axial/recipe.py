@@ -185,7 +185,7 @@ def pixels(task: Plan, seed: int) -> Callable[[int], dict[str, Tensor]]:
         if folder is None:
             raise missing(f"images of {side} x {side} pixels", f"{FOLDER}/<class>/*.jpg")
         draw, _ = folder_batches(folder, side, rows, seed)
-        return Mapped(draw, lambda batch: in_planes(batch["image"]))
+        return Mapped(draw, lambda batch, *_: in_planes(batch["image"]))
     return batches(in_planes(_small_set(task, seed).images), rows, seed)
 
 
