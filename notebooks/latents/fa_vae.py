@@ -260,8 +260,14 @@ page.say(
 
 # %%
 show_code(LowBranch.values)
+
+# %%
 show_code(HighBranch.values)
+
+# %%
 show_code(fa_vae.FAVAE.encode, highlight="torch.cat")
+
+# %%
 show_code(fa_vae.FAVAE.decode, highlight="merge", start="z_low")
 
 # %% [markdown]
@@ -305,9 +311,11 @@ for player in model.players():
 # network do, and point where they point, each up to a margin:
 #
 # $$
-# L_{mdms}=\frac1{N^2}\sum_{i,j}\mathrm{ReLU}\bigl(
-# |\cos(z'_i,z'_j)-\cos(f_i,f_j)|-0.25\bigr),\qquad
-# L_{mcos}=\frac1N\sum_i\mathrm{ReLU}\bigl(1-0.5-\cos(z'_i,f_i)\bigr).
+# \begin{aligned}
+# L_{mdms}&=\frac1{N^2}\sum_{i,j}\mathrm{ReLU}\bigl(
+# |\cos(z'_i,z'_j)-\cos(f_i,f_j)|-0.25\bigr),\\
+# L_{mcos}&=\frac1N\sum_i\mathrm{ReLU}\bigl(1-0.5-\cos(z'_i,f_i)\bigr).
+# \end{aligned}
 # $$ (eq-fa-vae-vf)
 #
 # Published runs read DINOv2-L {cite:p}`oquab2024dinov2` here and VGG for the

@@ -302,9 +302,11 @@ show_code(AxialAttention.forward, highlight="flatten(0, 1)")
 #   row blocks with a mask. They never mix rows.
 #
 # $$
+# \begin{gathered}
 # u=\mathrm{down}\big(\mathrm{outer}(h+p+c)\big),\qquad
-# r=\mathrm{inner}\big(\mathrm{right}(h)+u+p+c\big),\qquad
+# r=\mathrm{inner}\big(\mathrm{right}(h)+u+p+c\big),\\
 # \text{logits}=\mathrm{Linear}(\mathrm{LN}\,r).
+# \end{gathered}
 # $$ (eq-axial-decoder)
 #
 # $p$ are learned positions and $c$ says what earlier planes show; both are
