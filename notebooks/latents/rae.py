@@ -137,7 +137,7 @@ page.say(
 # noise the more numbers a latent has, since many numbers survive much noise.
 #
 # $$
-# z=E(x)\ \text{(frozen)},\qquad \hat x=D(z+\sigma\epsilon),\qquad
+# z=E(x)\ \text{(frozen)},\quad \hat x=D(z+\sigma\epsilon),\quad
 # L=\lVert x-\hat x\rVert_1+\omega_L\,L_{perceptual}
 #   +\omega_G\,\lambda\,L_{GAN}.
 # $$ (eq-rae-decoder)
