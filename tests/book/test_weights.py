@@ -43,7 +43,6 @@ STAGES = {
     "step_video": {"tokenizer_4x8x8", "tokenizer", "t2i", "turbo"},
     "vsae": {"language_model", "topk"},
 }
-LEAST_PSNR = 26.0  # dB, of unseen patches of photographs
 LEAST_PSNR_OF_TOKENS = 24.0  # dB, of unseen shapes through RAE's decoder, which trains on noise
 # Of coloured digits, by two judges who both must be sure: whole samples, and completed halves.
 LEAST_LEGIBLE, LEAST_COMPLETED = 0.55, 0.7
