@@ -160,7 +160,7 @@ def _study(size: RAEConfig, profile: Profile) -> Plan:
         ema=0.99,
     )
     generator = Stage(
-        steps=profile.pick(smoke=4, cpu=500, gpu=20_000),
+        steps=profile.pick(smoke=4, cpu=1500, gpu=20_000),
         batch_size=profile.pick(smoke=4, cpu=16, gpu=128),
         lr=3e-3,
         betas=(0.9, 0.95),

@@ -16,7 +16,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
-from PIL import Image
 from torch import Tensor, nn
 
 from gentok.base.judging import reconstructions, samples
@@ -28,7 +27,6 @@ from gentok.data import (
     folder_batches,
     photographs,
     plain_shapes,
-    to_uint8,
 )
 from gentok.data.folder import find, missing
 from gentok.data.image_folder import shifted_crop
@@ -38,6 +36,7 @@ from gentok.latents.rae.encoder import EncoderConfig, load_encoder, outline_enco
 from gentok.latents.rae.model import RAE, RAEConfig, build
 from gentok.latents.rae.plans import Plan, plan
 from gentok.latents.rae.small_mae import SmallMAEConfig
+from gentok.show.media import save_grid
 from gentok.training.loop import fit, load_model
 from gentok.training.plan import Stage
 from gentok.training.profiles import Profile
@@ -174,12 +173,7 @@ def sample(checkpoint: str | Path, out: str | Path, *, n: int, seed: int) -> Non
         else:
             real = photographs(min(model.config.image_size, 96), "test", seed, n)
             images = model.decode(model.encode(real.floats()))
-    rows = to_uint8(images).permute(0, 2, 3, 1)  # (n, H, W, 3)
-    columns = min(n, 8)
-    blank = torch.zeros(-n % columns, *rows.shape[1:], dtype=torch.uint8)
-    grid = torch.cat([rows, blank]).unflatten(0, (-1, columns))  # (rows, columns, H, W, 3)
-    picture = grid.permute(0, 2, 1, 3, 4).flatten(2, 3).flatten(0, 1)
-    Image.fromarray(picture.numpy()).save(out)
+    save_grid(images, out)
 
 
 def _beside(out: str | Path | None, name: str) -> Path | None:
