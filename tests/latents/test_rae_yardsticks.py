@@ -96,3 +96,11 @@ def test_token_distance_is_in_standard_deviations(size):
     far = yardsticks.token_distance(network, 2 * (other - 5) + 5, real)
     # On a line N(0, 4) lies from N(0, 1) by the mean of |x|.
     assert near < 0.05 and far == pytest.approx((2 / torch.pi) ** 0.5, rel=0.03)
+
+
+def test_latents_of_a_picture_come_back_and_others_do_not():
+    torch.manual_seed(0)
+    inside = 10 * (torch.rand(300, 1, 2, 2) * 2 - 1)  # of pictures in [-1, 1]
+    assert yardsticks.round_trip(Plain(), inside) == pytest.approx(0, abs=1e-9)
+    outside = inside.sign() * 13  # cut to 10, each misses by 3
+    assert yardsticks.round_trip(Plain(), outside) == pytest.approx(9, rel=1e-5)

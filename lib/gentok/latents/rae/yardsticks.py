@@ -92,3 +92,16 @@ def token_distance(network: RAEDiT, z: Tensor, real: Tensor) -> float:
     """
     clouds = [network.normalize(part).permute(0, 2, 3, 1).flatten(0, 2) for part in (z, real)]
     return sliced_wasserstein(*clouds)
+
+
+@torch.no_grad()
+def round_trip(tokenizer: nn.Module, z: Tensor) -> float:
+    """Mean squared difference of latents and those of the pictures that they decode to.
+
+    A latent that the encoder might have made comes back; one that belongs to no picture does not.
+
+    Args:
+        tokenizer: encodes and decodes; what its decoder loses is in the number.
+        z: (n, C, g, g), of which every number counts the same.
+    """
+    return float((encode_all(tokenizer, decode_all(tokenizer, z)) - z).square().mean())
