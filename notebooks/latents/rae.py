@@ -792,7 +792,7 @@ figure.supxlabel("mean and 95 % interval; rings: single seeds", fontsize=10);
 #
 # Guidance walks away from what a worse model would do,
 # $v=v_{bad}+w\,(v_{good}-v_{bad})$; $w=1$ is off. *Classifier-free* guidance
-# takes the same network without its label. The paper's is **AutoGuidance**
+# (CFG) takes the same network without its label. The paper's is **AutoGuidance**
 # {cite:p}`karras2024autoguidance`: the bad model is a smaller, less trained
 # copy *with* the label. The weights above hold such a guide, trained for a
 # tenth of the steps.
@@ -800,14 +800,14 @@ figure.supxlabel("mean and 95 % interval; rings: single seeds", fontsize=10);
 # **Predict first**: what does the guide draw by itself? Which of the two would
 # you take for a generator that is itself trained for less than an hour?
 
-# %% mystnb={"image": {"alt": "Five rows of ten pictures from the same noise: the weak guide alone, whose shapes are malformed, no guidance, AutoGuidance at the published scale and at 3, and classifier-free guidance at 2, whose shapes are the most regular"}} tags=["hide-input"]
+# %% mystnb={"image": {"alt": "Five rows of ten pictures from the same noise: the weak guide alone, whose shapes are malformed, no guidance, AutoGuidance at the published scale and at 3, and classifier-free guidance at 2; shapes become more regular downwards"}} tags=["hide-input"]
 ten, weak = torch.arange(10), system.guide
 scales = {
     "guide alone": {"guidance_scale": 0.0, "weak": weak},
     "w = 1": {"guidance_scale": 1.0},
     "Auto 1.42": {"guidance_scale": 1.42, "weak": weak},
     "Auto 3": {"guidance_scale": 3.0, "weak": weak},
-    "label-free 2": {"guidance_scale": 2.0},
+    "CFG 2": {"guidance_scale": 2.0},
 }
 rows = {}
 for name, options in scales.items():
@@ -846,7 +846,7 @@ plot.compare_rows(rows, "What the model expects to arrive at");
 #
 # ### Which frequencies are missing?
 
-# %% mystnb={"image": {"alt": "Radial power spectra of pictures, their reconstructions and samples on logarithmic axes: they agree at low frequencies and part at high ones"}} tags=["hide-input", "slide"]
+# %% mystnb={"image": {"alt": "Radial power spectra of pictures, their reconstructions and samples on logarithmic axes: they agree at low frequencies; at the highest ones reconstructions and samples lie above the pictures"}} tags=["hide-input", "slide"]
 real = plain_shapes(len(drawn), seed=2).floats()
 plot.spectra(
     {
@@ -859,9 +859,11 @@ plot.spectra(
     "Power by frequency",
 );
 # %% [markdown]
-# What the decoder loses no generator of its tokens can bring back; what lies
-# below *that* is the generator's own fault. A peak or a shelf at a quarter of
-# a cycle a pixel would be the edges of the 4 × 4 patches.
+# What the decoder does wrong no generator of its tokens can mend. At the
+# highest frequencies its pictures have *more* power than real ones: the edges
+# of the 4 × 4 patches, which you also see in the opening. The samples follow
+# the reconstructions there; where they leave *those*, the generator is at
+# fault.
 #
 # ## Claims: what the paper says, what we saw
 #
@@ -1152,8 +1154,8 @@ check.head_macs(head_macs)
 # %% jupyter={"source_hidden": true} tags=["solution"]
 changes = (
     ("no guidance", {"guidance_scale": 1.0}),
-    ("label-free, w = 2", {}),
-    ("label-free, w = 4", {"guidance_scale": 4.0}),
+    ("CFG, w = 2", {}),
+    ("CFG, w = 4", {"guidance_scale": 4.0}),
     ("AutoGuidance, w = 2", {"weak": weak}),
     ("6 steps", {"num_steps": 6}),
 )
