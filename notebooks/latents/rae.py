@@ -91,11 +91,11 @@ level, study = page.level, page.study
 
 # %%
 system = gentok.pretrained("rae")  # trained weights, part of the book
-label = torch.arange(level.pick(smoke=10, cpu=30)) % 10
+label = torch.arange(level.pick(smoke=10, cpu=40)) % 10
 torch.manual_seed(seed)
 drawn = system.sample(len(label), label).clamp(-1, 1)
 
-# %% mystnb={"image": {"alt": "Three rows of ten generated pictures, one class a column: discs, squares, triangles, rings, bars, crosses, stars, hexagons, hearts and moons in bright colours on shaded floors"}} tags=["hide-input", "slide"]
+# %% mystnb={"image": {"alt": "Four rows of ten generated pictures, one class a column: discs, squares, triangles, rings, bars, crosses, stars, hexagons, hearts and moons in bright colours on shaded floors"}} tags=["hide-input", "slide"]
 heads = [SHAPES[int(k)] for k in label]
 plot.image_grid(drawn, "Samples through RAE", columns=10, captions=heads);
 # %% tags=["hide-input"]
