@@ -217,6 +217,30 @@ def test_checkpoints_of_stages_are_not_written_over(capsys, beside):
     assert gentok(capsys, "train", "fa_vae", "--out", "run.safetensors")[0] == 130  # it ran
 
 
+def test_one_stage_reads_the_checkpoints_beside_it_and_keeps_its_own(capsys, monkeypatch):
+    seen = []
+
+    def written(preset, profile, name, out):
+        return [stage(out, name)]
+
+    def staged(preset, profile, *, out, resume, seed, stages=None):
+        seen.append(stages)
+        stage(out, stages[0]).write_bytes(b"new")
+
+    recipe = SimpleNamespace(train=staged, STAGES=("tokenizer", "dpo"), written=written)
+    monkeypatch.setitem(sys.modules, "gentok.latents.fa_vae.recipe", recipe)
+    Path("run.tokenizer.safetensors").write_bytes(b"earlier")
+    words = ["train", "fa_vae", "--out", "run.safetensors", "--stage"]
+    code, out, _ = gentok(capsys, *words, "dpo")
+    assert code == 0 and seen == [("dpo",)] and "saved run.dpo.safetensors" in out
+    assert Path("run.tokenizer.safetensors").read_bytes() == b"earlier"
+    for name in ("dpo", "tokenizer"):
+        code, _, err = gentok(capsys, *words, name)
+        assert code == 2 and f"run.{name}.safetensors is there already: add --resume" in err
+    code, _, err = gentok(capsys, "train", "enat", "--stage", "dpo")
+    assert code == 2 and "--stage: enat trains all at once" in err and "step_video" in err
+
+
 def test_two_runs_do_not_write_one_file(capsys):
     out = Path("run.safetensors")
     with only_writer(out):

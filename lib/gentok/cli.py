@@ -92,6 +92,13 @@ def train(
     profile: Annotated[
         str, typer.Option(help="smoke, cpu, study, long or gpu; GENTOK_PROFILE wins.")
     ] = "cpu",
+    stage: Annotated[
+        str | None,
+        typer.Option(
+            help="One stage of a training that has several, from the checkpoint of the one before.",
+            show_default="all in a row",
+        ),
+    ] = None,
     out: Annotated[
         Path | None,
         typer.Option(help="Checkpoint to write.", show_default="runs/SLUG-PRESET-PROFILE"),
@@ -113,16 +120,20 @@ def train(
     preset = preset or _default_preset(recipe, chosen.name)
     _preset(slug, preset)
     out = out or Path("runs") / f"{slug}-{preset}-{chosen.name}.safetensors"
-    _check_out(out, resume, chosen.name)
+    part, files = {}, None
+    if stage is not None:
+        part, files = {"stages": (stage,)}, _written(slug, recipe, preset, chosen, stage, out)
+    _check_out(out, resume, chosen.name, files)
     try:
         with only_writer(out) if _is_main() else nullcontext():
-            recipe.train(preset, chosen, out=out, resume=resume, seed=seed)
+            recipe.train(preset, chosen, out=out, resume=resume, seed=seed, **part)
     except KeyboardInterrupt:
         options = {"preset": preset, "profile": chosen.name, "out": str(out), "seed": str(seed)}
+        options |= {} if stage is None else {"stage": stage}
         words = [slug, *(word for k, v in options.items() for word in (f"--{k}", v)), "--resume"]
         raise _Stopped(f"stopped; to go on: gentok train {shlex.join(words)}") from None
     if _is_main():
-        print(f"saved {out}")
+        print(f"saved {out if not files else files[-1]}")
 
 
 @app.command(
@@ -299,20 +310,38 @@ def _preset(slug: str, preset: str) -> Any:
     return presets[preset]
 
 
-def _check_out(out: Path, resume: bool, profile: str) -> None:
-    """Refuse to write over checkpoints that someone may want, or where nothing can be written."""
+def _written(
+    slug: str, recipe: Any, preset: str, profile: Any, stage: str, out: Path
+) -> list[Path]:
+    """The checkpoints that a stage writes, by its recipe."""
+    if not hasattr(recipe, "STAGES"):
+        able = [s.slug for s in registry.systems() if s.module]
+        able = [name for name in able if hasattr(registry.recipe(name), "STAGES")]
+        raise ValueError(
+            f"--stage: {slug} trains all at once; accepted: systems with stages, {', '.join(able)}"
+        )
+    return recipe.written(preset, profile, stage, out)
+
+
+def _check_out(out: Path, resume: bool, profile: str, files: list[Path] | None = None) -> None:
+    """Refuse to write over checkpoints that someone may want, or where nothing can be written.
+
+    ``files`` are those of one stage; the checkpoints of earlier ones are to stand beside them.
+    """
     from gentok.training.outputs import check_place, companions
 
     if not _is_main():
         return
     check_place(out)
-    there = [path for path in (out, *companions(out)) if path.exists()]
+    candidates = (out, *companions(out)) if files is None else files
+    there = [path for path in candidates if path.exists()]
     if there and not resume and profile != "smoke":
         raise ValueError(
             f"{there[0]} is there already: add --resume, or name another file with --out"
         )
-    if resume and not out.is_file():
-        _say(f"note: no checkpoint at {out} yet; what was not saved starts at step 0")
+    last = out if not files else files[-1]
+    if resume and not last.is_file():
+        _say(f"note: no checkpoint at {last} yet; what was not saved starts at step 0")
 
 
 def _size(slug: str, preset: str) -> dict[str, Any]:

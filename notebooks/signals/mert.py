@@ -175,10 +175,12 @@ page.say(
 # a window of $\ell_j$ samples that holds the same number $P$ of periods:
 #
 # $$
+# \begin{gathered}
 # X_j(t)=\frac{\sqrt{\ell_j}}{\sum_n w_j(n)}\Big|\sum_{n} x(t+n)\,w_j(n)\,
-# e^{-2\pi i f_j n/r}\Big|,\qquad
+# e^{-2\pi i f_j n/r}\Big|,\\
 # \ell_j=\Big\lceil \frac{P\,r}{f_j}\Big\rceil,\quad
 # P=\frac{1}{2^{1/b}-1},
+# \end{gathered}
 # $$ (eq-mert-cqt)
 #
 # where $r$ is the sampling rate and $w_j$ a Hann window. Low notes are heard
@@ -380,11 +382,13 @@ show_audio(
 # The last term keeps the convolutions' output $u$ small:
 #
 # $$
+# \begin{gathered}
 # \mathcal L=\sum_{q=1}^{Q}\frac1{|M|}\sum_{t\in M}
 # -\log\frac{\exp\big(\cos(W_qh_t,e^q_{k_{q,t}})/0.1\big)}
 # {\sum_c\exp\big(\cos(W_qh_t,e^q_c)/0.1\big)}
-# +w\,\frac{1}{|M|J}\sum_{t\in M}\lVert W h_t-X(t)\rVert^2
+# \\ +w\,\frac{1}{|M|J}\sum_{t\in M}\lVert W h_t-X(t)\rVert^2
 # +p\,\overline{u^2}.
+# \end{gathered}
 # $$ (eq-mert-loss)
 
 # %%

@@ -247,9 +247,11 @@ for name, rows in maps.items():
 # learned weights; beside it runs a path without any:
 #
 # $$
+# \begin{gathered}
 # h_{\mathrm{conv}}=\mathrm{unshuffle}(\mathrm{conv}(x)),\qquad
-# h_{\mathrm{avg}}[c]=\frac1g\sum_{i<g}\mathrm{unshuffle}(x)[cg+i],\qquad
+# h_{\mathrm{avg}}[c]=\frac1g\sum_{i<g}\mathrm{unshuffle}(x)[cg+i],\\
 # h=h_{\mathrm{conv}}+h_{\mathrm{avg}}.
+# \end{gathered}
 # $$
 #
 # The decoder mirrors it: channels are *repeated* and shuffled back. The last
@@ -1222,15 +1224,17 @@ print(f"of these, all pairs of tokens: {scores / total:.0%}")
 # gentok info step_video --preset step-video-t2v
 # gentok train step_video --preset tiny --out runs/step.safetensors
 # gentok sample step_video --from runs/step.safetensors --out clips.gif
-# accelerate launch --num_processes 8 -m gentok.cli train step_video \
-#     --preset step-video-t2v --profile gpu --out runs/step.safetensors
+# accelerate launch --use_fsdp --fsdp_version 2 --num_processes 8 \
+#     -m gentok.cli train step_video --preset step-video-t2v --profile gpu \
+#     --stage generator --out runs/step.safetensors
 # ```
 #
-# The recipe follows the published stages: pictures of 256 pixels at learning
-# rate 1e-4, then clips of 1 to 204 frames at 192×320 with 6e-5, then 544×992.
-# The trainer keeps a whole model in every process, and 30 billion parameters
-# with their averages are more than one GPU of today holds; the authors shard
-# model and optimiser over many.
+# The recipe follows the published stages: the tokenizer at 4×8×8 and then at
+# 8×16×16; pictures of 256 pixels at learning rate 1e-4, clips of 1 to 204
+# frames at 192×320 with 6e-5, then 544×992; selected clips; Video-DPO; and
+# Turbo. Each is launched by itself with `--stage` and begins with the checkpoint
+# before it, so that the 30 billion parameters can lie in slices over many
+# devices; {doc}`/book/training` has all commands.
 #
 # ## Exercises
 #

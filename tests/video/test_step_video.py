@@ -10,12 +10,16 @@ from diffusers.models.normalization import AdaLayerNormSingle, RMSNorm
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from gentok.data import to_float
+from gentok.data.plain_shapes import EASIEST
+from gentok.data.world import COLOURS, SHAPES
 from gentok.measure import count_flops, count_parameters
 from gentok.process.flow import euler_sample
 from gentok.video.step_video import model as step_video
 from gentok.video.step_video.blobs import blob_paths, obeys, render, shakiness
 from gentok.video.step_video.clips import DIRECTIONS, moving_scenes, moving_shapes
 from gentok.video.step_video.dpo import Turbo, VideoDPO, rank_pairs, reflow_pairs, u_shaped_times
+from gentok.video.step_video.judging import accuracies, asked
 from gentok.video.step_video.text_encoders import PretrainedText, Text, WordTables
 
 TINY = replace(step_video.PRESETS["tiny"], in_channels=8, depth=2, num_heads=2, head_dim=16)
@@ -434,6 +438,33 @@ def test_clips_move_where_the_caption_says_and_stay_inside():
         assert caption.endswith(f"moving {list(DIRECTIONS)[d]}")
     assert torch.equal(clips.video, moving_shapes(8, seed=3).video)
     WordTables()(clips.captions)  # every word is known
+
+
+def test_clips_of_some_shapes_show_no_others_and_are_read_right():
+    clips = moving_shapes(60, seed=3, shapes=("star", "ring"))
+    assert {caption.split()[2] for caption in clips.captions} == {"star", "ring"}
+    with pytest.raises(ValueError, match="shapes must be names of"):
+        moving_shapes(2, shapes=("blob",))
+    with pytest.raises(ValueError, match="shapes must be names of"):
+        moving_shapes(2, shapes=())
+
+
+def test_judging_reads_what_is_drawn_and_not_what_is_asked():
+    prompts, looks = asked(160)
+    assert len(set(prompts)) == 160, "every shape, colour and direction with every other"
+    clips = moving_shapes(24, seed=5, shapes=EASIEST)
+    said = [caption.split() for caption in clips.captions]
+    looks = torch.tensor(
+        [
+            [SHAPES.index(c[2]), list(COLOURS).index(c[1]), list(DIRECTIONS).index(c[4])]
+            for c in said
+        ]
+    )
+    right = accuracies(to_float(clips.video), looks)
+    assert min(right.values()) > 0.9, right
+    backward = accuracies(to_float(clips.video.flip(1)), looks)
+    assert backward["direction_accuracy"] == 0 and backward["colour_accuracy"] > 0.9
+    assert accuracies(torch.zeros(2, 17, 3, 32, 32), looks[:2])["all_accuracy"] == 0
 
 
 def test_blobs_shakiness_tells_the_two_kinds_apart():

@@ -12,7 +12,7 @@ from gentok.measure import SmallClassifier, count_parameters
 from gentok.nn.conv3d import pixel_unshuffle_3d
 from gentok.video.step_video import vae as video_vae
 from gentok.video.step_video import vae_layers as layers
-from gentok.video.step_video.vae_game import VideoVAEGame
+from gentok.video.step_video.vae_game import VideoVAEGame, perceptual_features
 
 TINY = replace(
     video_vae.PRESETS["tiny"],
@@ -261,6 +261,17 @@ def test_loss_is_pixels_and_kl(model):
     assert posterior.mean.shape == (1, 3, 2, 2, 2)
 
 
+def test_pixel_errors_may_be_squared(model):
+    x, errors = clip(), {}
+    for squared in (False, True):
+        model.config = replace(TINY, squared=squared, kl_weight=0.0)
+        torch.manual_seed(3)
+        x_hat, total, _ = model.reconstruct(x)
+        errors[squared] = total.item(), (x_hat - x).detach()
+    assert errors[False][0] == pytest.approx(errors[False][1].abs().mean().item(), rel=1e-6)
+    assert errors[True][0] == pytest.approx(errors[True][1].square().mean().item(), rel=1e-6)
+
+
 def test_the_game_adds_an_adversary_when_its_time_comes(model):
     game = VideoVAEGame(model, SmallClassifier()).train()
     assert not game.features.training and len(game.players()) == 2
@@ -315,3 +326,28 @@ def test_bad_input(model):
         model.encode(torch.zeros(1, 17, 3, 24, 32))
     with pytest.raises(ValueError, match=r"z must be \(B, t, 2, h, w\)"):
         model.decode(torch.zeros(1, 3, 4, 2, 2))
+
+
+def test_a_deep_vae_grows_from_a_shallow_one():
+    torch.manual_seed(0)
+    shallow = video_vae.build(replace(TINY, patchify=False, latent_channels=8))
+    deep = video_vae.build(TINY)
+    fresh = video_vae.grow(deep, shallow)
+    assert {name.split(".")[1] for name in fresh} == {
+        "conv_in", "conv_out", "patchify", "unpatchify",
+    }  # fmt: skip
+    known = shallow.state_dict()
+    for name, value in deep.state_dict().items():
+        assert (name in fresh) != (name in known and torch.equal(value, known[name])), name
+
+
+def test_the_published_size_looks_through_lpips_and_small_ones_through_the_books_own():
+    assert video_vae.PRESETS["video-vae-v2"].perceptual_network == "vgg-lpips"
+    assert perceptual_features(replace(TINY, perceptual_weight=0.0)) is None
+    assert isinstance(perceptual_features(TINY), SmallClassifier)
+
+
+def test_the_published_size_says_where_lpips_is_wanted(monkeypatch, tmp_path):
+    monkeypatch.setenv("GENTOK_DATA", str(tmp_path))
+    with pytest.raises(FileNotFoundError, match="lpips"):
+        perceptual_features(video_vae.PRESETS["video-vae-v2"])

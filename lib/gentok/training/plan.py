@@ -8,6 +8,9 @@
 - ``train(preset, profile, *, out, resume, seed) -> nn.Module``: trains the system by its plan.
   ``out`` is the checkpoint file, or None. A recipe of several stages keeps the others beside it,
   at ``stage(out, "<name>")``;
+- ``STAGES``, if the stages can be launched one by one (``gentok train --stage``): their names.
+  ``train`` then also takes ``stages``, and ``written(preset, profile, stage, out)`` lists the
+  checkpoints that one of them writes;
 - ``sample(checkpoint, out, *, n, seed)``: writes ``n`` samples to the file ``out``;
 - ``WEIGHTS``, if weights come with the book: see `gentok.training.weights`.
 """

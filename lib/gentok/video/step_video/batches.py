@@ -47,7 +47,12 @@ def encode_clips(tokenizer: VideoVAE, video: Tensor, batch_size: int = 32) -> Te
 
 
 def drop_prompts(
-    batch: dict[str, Tensor], empty: Text, step: int, seed: int = 0, share: float = 0.1
+    batch: dict[str, Tensor],
+    empty: Text,
+    step: int,
+    seed: int = 0,
+    share: float = 0.1,
+    part: tuple[int, int] = (0, 1),
 ) -> dict[str, Tensor]:
     """Replace some prompts of a batch by the empty one, so that guidance has a branch without.
 
@@ -55,9 +60,10 @@ def drop_prompts(
         batch: with keys ``clip``, ``llm``, ``mask``, (B, ...).
         empty: the encoded ``""``, one row, padded to the batch's length.
         step, seed: decide which; ``share`` of the prompts on average (not stated; ours).
+        part: (i, n) if the rows are the i-th of n equal parts of a step's batch.
     """
-    n = len(batch["clip"])
-    dropped = torch.rand(n, generator=generator(seed, step, 3)) < share
+    n, (index, count) = len(batch["clip"]), part
+    dropped = torch.rand(n * count, generator=generator(seed, step, 3))[index * n :][:n] < share
     dropped = dropped.to(batch["clip"].device)
     out = dict(batch)
     for name, blank in empty.batch().items():

@@ -4,6 +4,7 @@ Drawn by the book's procedural world. The shape starts on one side and never rea
 edge, so that the caption's direction holds for the whole clip.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -43,10 +44,15 @@ class Clips:
 
 
 def moving_scenes(
-    n: int, seed: int = 0, frames: int = 17, shaded: bool = False
+    n: int,
+    seed: int = 0,
+    frames: int = 17,
+    shaded: bool = False,
+    shapes: Sequence[str] = SHAPES,
 ) -> tuple[Scenes, Tensor]:
     """n scenes of one upright shape in straight motion, and the directions, (n,)."""
     scenes, rng = sample_scenes(n, seed, max_objects=1), generator(seed, 1)
+    kinds = torch.tensor([SHAPES.index(name) for name in shapes])
     direction = torch.randint(len(DIRECTIONS), (n,), generator=rng)
     heading = torch.tensor(list(DIRECTIONS.values()))[direction]  # (n, 2)
     radius = 0.46 + 0.08 * torch.rand(n, 1, generator=rng)
@@ -56,6 +62,7 @@ def moving_scenes(
     still = torch.zeros_like(scenes.spin)
     scenes = replace(
         scenes,
+        shape=kinds[scenes.shape % len(kinds)],
         texture=torch.zeros_like(scenes.texture),
         floor=scenes.floor if shaded else torch.tensor(FLOOR).expand_as(scenes.floor),
         angle=still,
@@ -75,7 +82,12 @@ def caption(colour: int, shape: int, direction: int) -> str:
 
 
 def moving_shapes(
-    n: int, seed: int = 0, size: int = 32, frames: int = 17, shaded: bool = False
+    n: int,
+    seed: int = 0,
+    size: int = 32,
+    frames: int = 17,
+    shaded: bool = False,
+    shapes: Sequence[str] = SHAPES,
 ) -> Clips:
     """Draw n clips with captions.
 
@@ -83,11 +95,14 @@ def moving_shapes(
         n: number of clips; ``seed``: the same seed gives the same clips.
         size: side in pixels; ``frames``: T, 2 or more.
         shaded: floors of random colours with a gradient, instead of one dark floor for all.
+        shapes: names of SHAPES to draw from; equally often if their number divides that of all.
 
     Raises:
-        ValueError: from the renderer, if ``frames`` is below 2.
+        ValueError: if a name is not of SHAPES; from the renderer, if ``frames`` is below 2.
     """
-    scenes, direction = moving_scenes(n, seed, frames, shaded)
+    if not shapes or (unknown := [name for name in shapes if name not in SHAPES]):
+        raise ValueError(f"shapes must be names of {SHAPES}, got {unknown if shapes else shapes}")
+    scenes, direction = moving_scenes(n, seed, frames, shaded, shapes)
     parts = [scenes[i : i + 128] for i in range(0, n, 128)]
     video = torch.cat([to_uint8(render_video(part, frames, size).frames) for part in parts])
     looks = scenes.colour[:, 0].tolist(), scenes.shape[:, 0].tolist(), direction.tolist()

@@ -1,17 +1,16 @@
 """Real clips with captions: folders of frames, which any video tool can write.
 
 One folder a clip, frames as ``*.jpg`` or ``*.png`` in the order of their names, and the caption in
-``caption.txt``. No video decoder is needed to read them.
+``caption.txt``. A ranked pair for Video-DPO is a folder with the caption and two clips in it, in
+``winner`` and ``loser``. No video decoder is needed to read them.
 
 Shapes: B batch, T frames, H W pixels.
 """
 
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import ImageOps
 from torch import Tensor
 from torch.utils.data import Dataset
 
@@ -19,60 +18,143 @@ from gentok.data.imageset import generator, to_float
 from gentok.data.pictures import is_picture, read_picture
 from gentok.data.read_ahead import ReadAhead
 
+CLIP, PAIR = (".",), ("winner", "loser")  # where the frames of an item are, under its folder
+Box = tuple[float, float, float, float]  # left, top, right, bottom in pixels
+Key = tuple[int, int, int, int]
+
 
 class ClipFolder(Dataset):
-    """The first frames of each clip, cropped at the centre, and its caption.
+    """T frames in a row of each clip from a random start, cropped at random, and its caption.
+
+    Args:
+        folder: holds a folder with a ``caption.txt`` for each clip.
+        height, width: pixels of the frames that are given.
+        seed: of starts and crops.
+        takes: `CLIP`, or `PAIR` for two clips of one caption, cut alike.
 
     Raises:
         FileNotFoundError: if no sub-folder has a ``caption.txt``.
+        ValueError: if one of them has no frames.
     """
 
-    def __init__(self, folder: Path, height: int, width: int):
+    def __init__(
+        self, folder: Path, height: int, width: int, seed: int = 0, takes: tuple[str, ...] = CLIP
+    ):
         self.places = sorted(path.parent for path in folder.glob("*/caption.txt"))
-        self.height, self.width = height, width
         if not self.places:
             raise FileNotFoundError(f"no <clip>/caption.txt in {folder}")
+        self.folder, self.takes, self.seed = folder, takes, seed
+        self.size = (width, height)
+        self.lengths = np.array([self._length(place) for place in self.places])
 
     def __len__(self) -> int:
         return len(self.places)
 
-    def __getitem__(self, key: tuple[int, int]) -> tuple[np.ndarray, str]:
-        """Frames (T, H, W, 3) uint8 and caption of (position, T).
+    def bucket(self, frames: int) -> np.ndarray:
+        """Positions of the clips that are long enough.
 
-        A clip that is too short holds its last frame.
+        Raises:
+            ValueError: if there is none.
         """
-        position, count = key
+        found = np.flatnonzero(self.lengths >= frames)
+        if not len(found):
+            raise ValueError(
+                f"no clip in {self.folder} has {frames} frames; the longest has "
+                f"{self.lengths.max()}"
+            )
+        return found
+
+    def caption(self, position: int) -> str:
+        """The caption of a clip."""
+        return (self.places[position] / "caption.txt").read_text("utf-8").strip()
+
+    def __getitem__(self, key: Key) -> tuple[list[np.ndarray], str]:
+        """Frames (T, H, W, 3) uint8 of each take, and the caption, of (position, T, step, row).
+
+        Raises:
+            ValueError: if a frame cannot be read, or frames of one clip differ in size.
+        """
+        position, count, step, row = key
         place = self.places[position]
-        files = sorted(path for path in place.iterdir() if is_picture(path))
-        if not files:
+        rng = np.random.default_rng([self.seed, step, row])
+        start = int(rng.integers(self.lengths[position] - count + 1))
+        corner = rng.random(2)  # (x, y) in [0, 1)
+        takes = [
+            self._read(_frames(place / take)[start : start + count], corner) for take in self.takes
+        ]
+        return takes, self.caption(position)
+
+    def _length(self, place: Path) -> int:
+        count = min(len(_frames(place / take)) for take in self.takes)
+        if not count:
             raise ValueError(f"no frames (*.jpg, *.png) in {place}")
-        files = [files[min(i, len(files) - 1)] for i in range(count)]
-        size = (self.width, self.height)
-        frames = np.stack([np.asarray(ImageOps.fit(read_picture(file), size)) for file in files])
-        return frames, (place / "caption.txt").read_text("utf-8")
+        return count
+
+    def _read(self, files: list[Path], corner: np.ndarray) -> np.ndarray:
+        pictures = [read_picture(file) for file in files]
+        sizes = {picture.size for picture in pictures}
+        if len(sizes) > 1:
+            raise ValueError(f"frames in {files[0].parent} differ in size: {sorted(sizes)}")
+        box = window(sizes.pop(), self.size, corner)
+        return np.stack([np.asarray(picture.resize(self.size, box=box)) for picture in pictures])
+
+
+def window(size: tuple[int, int], wanted: tuple[int, int], corner: np.ndarray) -> Box:
+    """The largest window of a picture with the wanted proportions.
+
+    Args:
+        size: (width, height) of the picture; ``wanted``: of what it becomes.
+        corner: where the window lies in the room it has, (x, y) in [0, 1].
+    """
+    scale = min(size[0] / wanted[0], size[1] / wanted[1])
+    width, height = wanted[0] * scale, wanted[1] * scale
+    left, top = corner[0] * (size[0] - width), corner[1] * (size[1] - height)
+    return (left, top, left + width, top + height)
 
 
 def clip_batches(
-    folder: Path, batch_size: int, frames: tuple[int, ...], height: int, width: int, seed: int
-) -> Callable[[int], tuple[Tensor, list[str]]]:
+    folder: Path,
+    batch_size: int,
+    frames: tuple[int, ...],
+    height: int,
+    width: int,
+    seed: int,
+    pictures: int = 0,
+    takes: tuple[str, ...] = CLIP,
+) -> ReadAhead:
     """Clips of a folder of folders of frames, read ahead; a pure function of the step.
 
+    Args:
+        folder, height, width, seed, takes: see `ClipFolder`.
+        batch_size: B; ``pictures``: B of batches of single frames, if above 0.
+        frames: T of the batches, in turn. A batch is drawn from the clips that are long enough.
+
     Returns:
-        ``f(step)`` giving video (B, T, 3, H, W) in [-1, 1] and B captions; T goes through
-        ``frames`` step by step.
+        ``f(step)`` giving a tuple: for each take a video (B, T, 3, H, W) in [-1, 1], then the B
+        captions.
 
     Raises:
         FileNotFoundError: if no sub-folder has a ``caption.txt``.
+        ValueError: if no clip is long enough for one of ``frames``.
     """
-    clips = ClipFolder(folder, height, width)
+    clips = ClipFolder(folder, height, width, seed, takes)
+    buckets = {count: clips.bucket(count) for count in frames}
 
-    def keys(step: int) -> list[tuple[int, int]]:
-        index = torch.randint(len(clips), (batch_size,), generator=generator(seed, step))
-        return [(position, frames[step % len(frames)]) for position in index.tolist()]
+    def keys(step: int) -> list[Key]:
+        count = frames[step % len(frames)]
+        rows = pictures if count == 1 and pictures else batch_size
+        drawn = torch.randint(len(buckets[count]), (rows,), generator=generator(seed, step))
+        index = buckets[count][drawn.numpy()].tolist()
+        return [(position, count, step, row) for row, position in enumerate(index)]
 
     return ReadAhead(clips, keys, _together)
 
 
-def _together(items: list[tuple[np.ndarray, str]]) -> tuple[Tensor, list[str]]:
-    video = torch.from_numpy(np.stack([frames for frames, _ in items]))  # (B, T, H, W, 3)
-    return to_float(video.permute(0, 1, 4, 2, 3)), [caption for _, caption in items]
+def _frames(place: Path) -> list[Path]:
+    return sorted(path for path in place.iterdir() if is_picture(path)) if place.is_dir() else []
+
+
+def _together(items: list[tuple[list[np.ndarray], str]]) -> tuple[Tensor | list[str], ...]:
+    takes = zip(*(takes for takes, _ in items), strict=True)
+    videos = [torch.from_numpy(np.stack(rows)).permute(0, 1, 4, 2, 3) for rows in takes]
+    return (*(to_float(video) for video in videos), [caption for _, caption in items])

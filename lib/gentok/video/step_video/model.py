@@ -13,7 +13,8 @@ Shapes: B batch, T latent frames, C latent channels, h w latent grid, N = T (h/p
 D width, H heads, d channels of a head, M text places.
 """
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
@@ -34,6 +35,19 @@ from gentok.process.guidance import guide
 from gentok.video.step_video.blocks import StepVideoBlock, TextProjection
 from gentok.video.step_video.text_encoders import Text
 
+# "Ultra-high definition, HDR video, ambient light, Dolby Atmos, steady picture, smooth motion,
+# lifelike detail, professional composition, surrealism, natural, lively, very detailed, clear."
+QUALITY = (
+    "超高清、HDR 视频、环境光、杜比全景声、画面稳定、流畅动作、逼真的细节、专业级构图、"
+    "超现实主义、自然、生动、超细节、清晰。"
+)
+# "Dark picture, low resolution, bad hands, text, missing fingers, extra fingers, cropped, low
+# quality, grainy, signature, watermark, user name, blurred."
+FAULTS = (
+    "画面暗、低分辨率、不良手、文本、缺少手指、多余的手指、裁剪、低质量、颗粒状、签名、水印、"
+    "用户名、模糊。"
+)
+
 
 @dataclass(frozen=True)
 class StepVideoConfig:
@@ -49,6 +63,8 @@ class StepVideoConfig:
         clip_length, llm_length: text places in :func:`example`.
         shift: bend of the sampler's time grid, see :func:`sampling_times`.
         guidance_scale: default scale of guidance; ``num_steps``: default number of Euler steps.
+        prompt_suffix, negative_prompt: what :func:`dress` puts behind every prompt and leads away
+            from; the defaults are the released ones.
         published_params: as computed from the released code; it is called a 30B model.
     """
 
@@ -68,6 +84,8 @@ class StepVideoConfig:
     shift: float = 13.0
     guidance_scale: float = 9.0
     num_steps: int = 50
+    prompt_suffix: str = QUALITY
+    negative_prompt: str = FAULTS
     published_params: int | None = None
 
     def __post_init__(self):
@@ -228,6 +246,14 @@ class StepVideo(NormalizedChannels):
             )
 
 
+def dress(config: StepVideoConfig, prompts: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Prompts as the sampler asks them: each with the suffix, and as many negative ones."""
+    return (
+        [prompt + config.prompt_suffix for prompt in prompts],
+        [config.negative_prompt] * len(prompts),
+    )
+
+
 def sampling_times(num_steps: int, shift: float) -> Tensor:
     """The sampler's grid of times, (num_steps + 1,), from 0 (noise) to 1.
 
@@ -253,24 +279,30 @@ def _stack(first: Text, second: Text) -> Text:
     return Text(*(torch.cat(pair) for pair in zip(*parts, strict=True)))
 
 
+# For 3x2x2 latents of the tiny Video-VAE; few cells ask for little shift and guidance.
+_TINY = StepVideoConfig(
+    in_channels=4,
+    depth=4,
+    num_heads=4,
+    head_dim=32,
+    clip_dim=24,
+    llm_dim=48,
+    frames=3,
+    height=2,
+    width=2,
+    clip_length=8,
+    llm_length=16,
+    shift=3.0,
+    guidance_scale=3.0,
+    num_steps=20,
+    prompt_suffix="",
+    negative_prompt="",  # the empty prompt, which a tenth of the training has seen
+)
+
 PRESETS: dict[str, StepVideoConfig] = {
-    # For 3x2x2 latents of the tiny Video-VAE; few cells ask for little shift and guidance.
-    "tiny": StepVideoConfig(
-        in_channels=4,
-        depth=4,
-        num_heads=4,
-        head_dim=32,
-        clip_dim=24,
-        llm_dim=48,
-        frames=3,
-        height=2,
-        width=2,
-        clip_length=8,
-        llm_length=16,
-        shift=3.0,
-        guidance_scale=3.0,
-        num_steps=20,
-    ),
+    "tiny": _TINY,
+    # For the latents of the Video-VAE of the same name; the book's weights.
+    "world-32": replace(_TINY, in_channels=8, shift=1.0),
     "step-video-t2v": StepVideoConfig(published_params=29_342_478_400),
 }
 

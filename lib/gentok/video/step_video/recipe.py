@@ -1,247 +1,283 @@
-"""How `gentok train step_video` trains: Video-VAE, then the transformer in stages, then Video-DPO.
+"""How `gentok train step_video` trains: each stage from the checkpoint of the one before it.
 
-The checkpoint that `train` is told to write holds the pre-trained transformer. Beside it stand the
-tokenizer (``<name>.tokenizer.safetensors``), the earlier stage of pictures (``<name>.t2i...``), and
-the transformer after preference training (``<name>.dpo...``). Each stage resumes by itself.
+The checkpoint that `train` is told to write, ``runs/step.safetensors``, holds the pre-trained
+transformer. Beside it stand
 
-Small presets learn from moving shapes of the procedural world. The published size reads clips as
-folders of frames, ``GENTOK_DATA/videos/<clip>/*.jpg`` with a ``caption.txt`` in each, and its two
-text encoders from ``GENTOK_DATA/text_encoders/{clip,llm}``, by `transformers`.
+| stage | checkpoints | starts from |
+|---|---|---|
+| ``tokenizer`` | ``step.tokenizer_4x8x8``, then ``step.tokenizer`` | nothing |
+| ``generator`` | ``step.t2i``, ``step.t2vi_192``, then ``step`` itself | the tokenizer's latents |
+| ``sft`` | ``step.sft`` | the pre-trained transformer |
+| ``dpo`` | ``step.dpo`` | the last of these that is there |
+| ``pairs`` | the folder ``step.pairs`` | the last of these that is there |
+| ``turbo`` | ``step.turbo`` | the last of these that is there, and its pairs |
+
+All stages of a plan run in one call, or each by itself with ``--stage``: the tokenizer plays
+against a discriminator and every process holds all of it; the transformer's stages can be sharded.
+Each resumes by itself. `gentok.video.step_video.sources` says where the data come from.
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from gentok.data import batches
-from gentok.data.folder import find, missing
-from gentok.measure import load_classifier
 from gentok.show.media import save_gif, video_frames
-from gentok.training.loop import fit, load_model
-from gentok.training.plan import Stage, preset_of
+from gentok.training import shard
+from gentok.training.checkpoint import load_checkpoint, load_weights, restore_config
+from gentok.training.loop import Fit, fit, load_model
+from gentok.training.plan import Stage
 from gentok.training.profiles import Profile
 from gentok.training.stages import stage
+from gentok.training.weights import Learned, Weights
 from gentok.video.step_video import vae as video_vae
-from gentok.video.step_video.batches import (
-    Batches,
-    drop_prompts,
-    encode_clips,
-    latent_batches,
-    video_batches,
-)
-from gentok.video.step_video.clips import Clips, moving_shapes
-from gentok.video.step_video.dpo import VideoDPO, rank_pairs
-from gentok.video.step_video.folder_clips import clip_batches
-from gentok.video.step_video.model import PRESETS, StepVideo, StepVideoConfig, build
-from gentok.video.step_video.text_encoders import PretrainedText, WordTables
-from gentok.video.step_video.vae import VideoVAE, VideoVAEConfig
-from gentok.video.step_video.vae_game import VideoVAEGame
+from gentok.video.step_video.batches import Batches
+from gentok.video.step_video.clips import moving_shapes
+from gentok.video.step_video.dpo import Turbo, VideoDPO
+from gentok.video.step_video.judging import reconstructions, samples
+from gentok.video.step_video.model import StepVideo, StepVideoConfig, build
+from gentok.video.step_video.plans import STAGES, Plan, Pretraining, plan
+from gentok.video.step_video.sources import source
+from gentok.video.step_video.system import TextToVideo
+from gentok.video.step_video.vae import VideoVAE, VideoVAEConfig, grow
+from gentok.video.step_video.vae_game import game_of
 
-FOLDER, ENCODERS = "videos", "text_encoders"
-BETA = 50.0  # of Video-DPO; the published value is not stated
+__all__ = ["STAGES", "WEIGHTS", "plan", "sample", "train", "written"]
+
 TEST_PROMPTS = (
     "a red star moving left",
     "a blue disc moving up",
     "a yellow cross moving right",
     "a white ring moving down",
-    "a green square moving left",
+    "a green disc moving left",
     "a purple heart moving up",
-    "an orange triangle moving right",
-    "a cyan bar moving down",
+    "an orange star moving right",
+    "a cyan cross moving down",
 )
-
-
-@dataclass(frozen=True)
-class Pretraining:
-    """One stage of the transformer's pretraining.
-
-    Args:
-        name: the last one's checkpoint is the run's own, the others stand beside it.
-        buckets: frames of a clip (of files) or of a latent (of the world) that batches draw from.
-        height, width: pixels of the clips that are read.
-        model: how the transformer is trained.
-    """
-
-    name: str
-    buckets: tuple[int, ...]
-    height: int
-    width: int
-    model: Stage
-
-
-@dataclass(frozen=True)
-class Plan:
-    """What decides a training: Video-VAE, transformer in stages, Video-DPO.
-
-    Args:
-        data: ``"world"`` (its moving shapes) or ``"folder"``: ``GENTOK_DATA/videos/<clip>/``.
-        clips: how many the world draws; ``pictures``: single frames beside a batch of its clips.
-        size: of the transformer; ``tokenizer_size``: of the Video-VAE.
-        tokenizer: how the Video-VAE is trained.
-        pretraining: the transformer's stages, in order.
-        preference: how Video-DPO trains; None for none.
-        pairs: of the model's own clips that it ranks, sampled in ``pair_steps`` steps.
-    """
-
-    data: str
-    clips: int
-    pictures: int
-    size: StepVideoConfig
-    tokenizer_size: VideoVAEConfig
-    tokenizer: Stage
-    pretraining: tuple[Pretraining, ...]
-    preference: Stage | None
-    pairs: int
-    pair_steps: int
-
-
-# Published stages: pictures, then low and high resolution with buckets of 1 to 204 frames; learning
-# rate and steps. The learning rate of the last is not stated.
-CASCADE = (
-    ("t2i", (1,), 256, 256, 1e-4, 253_000),
-    ("t2vi-192", (1, 68, 136, 204), 192, 320, 6e-5, 430_000),
-    ("t2vi-544", (1, 68, 136, 204), 544, 992, 6e-5, 46_000),
-)
-
-
-def plan(preset: str, profile: Profile) -> Plan:
-    """The training of a preset.
-
-    Raises:
-        ValueError: if there is no such preset.
-    """
-    size = preset_of(PRESETS, preset)
-    if preset != "tiny":
-        return _published(size, profile)
-    steps = profile.pick(smoke=3, cpu=400, gpu=5000)
-    tokenizer = Stage(
-        steps=steps,
-        batch_size=profile.pick(smoke=2, cpu=2, gpu=16),
-        lr=3e-3,
-        betas=(0.9, 0.99),
-        warmup=min(10, steps - 1),
-        schedule="cosine",
-    )
-    # The published start of the adversary is beyond the end of a short run.
-    tokenizer_size = replace(video_vae.PRESETS["tiny"], gan_start=int(0.7 * steps))
-    height, width = tokenizer_size.height, tokenizer_size.width
-    pictures = _pretraining(profile.pick(smoke=2, cpu=100, gpu=2000), profile)
-    videos = _pretraining(profile.pick(smoke=2, cpu=900, gpu=20_000), profile)
-    videos = replace(videos, schedule="cosine", ema=0.99)
-    preference = Stage(
-        steps=profile.pick(smoke=2, cpu=60, gpu=1000),
-        batch_size=profile.pick(smoke=4, cpu=16),
-        lr=2e-4,  # a tenth of pretraining's
-        betas=(0.9, 0.95),
-    )
-    return Plan(
-        data="world",
-        clips=profile.pick(smoke=32, cpu=1024),
-        pictures=profile.pick(smoke=2, cpu=12, gpu=96),
-        size=size,
-        tokenizer_size=tokenizer_size,
-        tokenizer=tokenizer,
-        pretraining=(
-            Pretraining("t2i", (1,), height, width, pictures),
-            Pretraining("t2vi", (3, 3, 3, 1), height, width, videos),
-        ),
-        preference=preference,
-        pairs=profile.pick(smoke=4, cpu=128, gpu=4096),
-        pair_steps=profile.pick(smoke=2, cpu=10, gpu=30),
-    )
-
-
-def _pretraining(steps: int, profile: Profile) -> Stage:
-    return Stage(
-        steps=steps,
-        batch_size=profile.pick(smoke=4, cpu=32),
-        lr=2e-3,
-        betas=(0.9, 0.95),
-        warmup=min(20, steps - 1),
-    )
-
-
-def _published(size: StepVideoConfig, profile: Profile) -> Plan:
-    steps = profile.pick(smoke=3, cpu=400, gpu=500_000)
-    precision = "bf16" if profile.device.startswith("cuda") else "no"
-    tokenizer = Stage(
-        steps=steps, batch_size=1, lr=1e-4, betas=(0.9, 0.99), warmup=min(10, steps - 1)
-    )
-    pretraining = []
-    for name, frames, height, width, lr, published in CASCADE:
-        model = Stage(
-            steps=profile.pick(smoke=2, cpu=2, gpu=published),
-            batch_size=8,
-            lr=lr,
-            betas=(0.9, 0.95),
-            precision=precision,
-        )
-        pretraining.append(Pretraining(name, frames, height, width, model))
-    return Plan(
-        data="folder",
-        clips=0,
-        pictures=0,
-        size=size,
-        tokenizer_size=video_vae.PRESETS["video-vae-v2"],
-        tokenizer=tokenizer,
-        pretraining=tuple(pretraining),
-        preference=None,
-        pairs=0,
-        pair_steps=0,
-    )
 
 
 def train(
-    preset: str, profile: Profile, *, out: str | Path | None, resume: bool, seed: int
+    preset: str,
+    profile: Profile,
+    *,
+    out: str | Path | None,
+    resume: bool,
+    seed: int,
+    stages: Sequence[str] | None = None,
 ) -> nn.Module:
-    """Train all stages.
+    """Train all stages of the preset's plan, or those that are named.
 
     Returns:
-        the transformer after the last one.
+        the network after the last one.
 
     Raises:
-        FileNotFoundError: if the preset needs real clips or text encoders and they are absent.
-        ValueError: if there is no such preset.
+        FileNotFoundError: if the preset needs real clips or text encoders and they are absent, or a
+            stage starts from a checkpoint that is not there.
+        ValueError: if there is no such preset, or it has no such stage.
     """
     task = plan(preset, profile)
-    if task.data == "folder":
-        return _train_large(task, profile, out, resume, seed)
-    clips = moving_shapes(task.clips, seed)
-    draw = video_batches(clips.video, task.tokenizer.batch_size, seed, pictures=task.pictures)
-    tokenizer = _train_tokenizer(task, profile, draw, out, resume, seed)
-    size = task.size
-    encoder = WordTables(size.clip_dim, size.llm_dim, size.clip_length, size.llm_length)
-    latents, text = encode_clips(tokenizer, clips.video), encoder(clips.captions)
-    torch.manual_seed(seed)
-    model = build(size)
-    model.set_statistics(latents)
-    model.to(profile.device)
-    for part in task.pretraining:
-        rows = part.model.batch_size
-        fit(
-            model,
-            latent_batches(latents, text, encoder([""]), rows, seed, part.buckets),
-            **part.model.fit_arguments(),
-            seed=seed,
-            out=_place(task, part, out),
-            resume=resume,
+    wanted = _wanted(task, preset, stages)
+    training = Training(task, profile, out, resume, seed)
+    for name in wanted:
+        trained = getattr(training, name)()
+    return trained
+
+
+def written(preset: str, profile: Profile, name: str, out: Path) -> list[Path]:
+    """The checkpoints that one stage of a preset writes.
+
+    Raises:
+        ValueError: if the preset has no such stage.
+    """
+    task = plan(preset, profile)
+    _wanted(task, preset, [name])
+    parts = {
+        "tokenizer": [stage(out, part.name) for part in task.tokenizers],
+        "generator": [*(stage(out, part.name) for part in task.pretraining[:-1]), out],
+        "pairs": [],  # a folder that is only added to
+    }
+    return parts.get(name, [stage(out, name)])
+
+
+def _wanted(task: Plan, preset: str, stages: Sequence[str] | None) -> tuple[str, ...]:
+    """The stages to run, in the order of the method."""
+    stages = task.stages if stages is None else tuple(stages)
+    if unknown := [name for name in stages if name not in task.stages]:
+        raise ValueError(
+            f"stage: {preset} has none called {unknown[0]!r}; accepted: {', '.join(task.stages)}"
         )
-    return _prefer(task, model, tokenizer, encoder, clips, profile, out, resume, seed)
+    return tuple(name for name in task.stages if name in stages)
 
 
-def _place(task: Plan, part: Pretraining, out: str | Path | None) -> Path | str | None:
-    """The last stage of pretraining is the run's own checkpoint."""
-    return out if part is task.pretraining[-1] else stage(out, part.name)
+class Training:
+    """The stages of one run, each a method; what one leaves is what the next begins with.
+
+    Args:
+        task: the plan; ``profile``: says the device; ``out``, ``resume``, ``seed``: see `train`.
+    """
+
+    def __init__(
+        self, task: Plan, profile: Profile, out: str | Path | None, resume: bool, seed: int
+    ):
+        self.task, self.device, self.seed = task, profile.device, seed
+        self.out = None if out is None else Path(out)
+        self.resume = resume
+        self.source = source(task, profile.device, seed)
+        self.done: dict[str, nn.Module] = {}  # by the name of the checkpoint
+
+    def tokenizer(self) -> VideoVAE:
+        """The Video-VAE: at 4 x 8 x 8, then the deep one from its weights."""
+        before = None
+        for part in self.task.tokenizers:
+            torch.manual_seed(self.seed)
+            tokenizer = video_vae.build(part.size)
+            if before is not None:
+                grow(tokenizer, before)
+            game = game_of(tokenizer).to(self.device)
+            trained = self._fit(part.name, game, self.source.videos(part), part.model)
+            before = self.done[part.name] = trained.ema.tokenizer.eval()
+        return before
+
+    def generator(self) -> StepVideo:
+        """Pre-training: pictures, then clips."""
+        tokenizer, before = self._tokenizer(), None
+        for part in self.task.pretraining:
+            model = self._begun(tokenizer) if before is None else self._transformer((before,))
+            before = "" if part is self.task.pretraining[-1] else part.name
+            self._transform(before, model, part, tokenizer)
+        return self.done[before]
+
+    def sft(self) -> StepVideo:
+        """Fine-tuning on selected clips."""
+        self._transform("sft", self._transformer(("",)), self.task.sft, self._tokenizer())
+        return self.done["sft"]
+
+    def dpo(self) -> StepVideo:
+        """Video-DPO from the fine-tuned transformer, or from the pre-trained one."""
+        model, task = self._transformer(("sft", "")), self.task.preference
+        if not shard.wanted():
+            model.to(self.device)  # the world's pairs are its own samples
+        draw = self.source.preferences(model, self._tokenizer())
+        game = _place(VideoDPO(model, task.beta), self.device)
+        self.done["dpo"] = self._fit("dpo", game, draw, task.model).model.policy
+        return self.done["dpo"]
+
+    def pairs(self) -> StepVideo:
+        """Draw the pairs that Turbo learns from; processes of one machine or several share them."""
+        if self.out is None:
+            raise ValueError("out: the pairs are kept beside the checkpoint; name one")
+        model = self._transformer(("dpo", "sft", "")).to(self.device).eval()
+        self.source.draw_pairs(model, self._pairs_folder())
+        return model
+
+    def turbo(self) -> StepVideo:
+        """Few steps: the transformer learns the straight lines of its own pairs."""
+        task, before = self.task.turbo, ("dpo", "sft", "")
+        folder = None if self.out is None else self._pairs_folder()
+        draw = self.source.reflow(lambda: self._transformer(before).to(self.device).eval(), folder)
+        model = self._transformer(before)
+        model.config = task.size
+        game = _place(Turbo(model), self.device)
+        self.done["turbo"] = self._fit("turbo", game, draw, task.model).ema.model
+        return self.done["turbo"]
+
+    def _begun(self, tokenizer: VideoVAE) -> StepVideo:
+        """An untrained transformer for the tokenizer's latents."""
+        torch.manual_seed(self.seed)
+        model = build(self.task.size)
+        latents = self.source.statistics(tokenizer)
+        if latents is not None:
+            model.set_statistics(latents)
+        return model
+
+    def _transform(
+        self, name: str, model: StepVideo, part: Pretraining, tokenizer: VideoVAE
+    ) -> None:
+        draw = self.source.latents(part, tokenizer)
+        self.done[name] = self._fit(name, _place(model, self.device), draw, part.model).ema
+
+    def _fit(self, name: str, model: nn.Module, draw: Batches, how: Stage) -> Fit:
+        out, arguments = self._path(name), how.fit_arguments()
+        if shard.wanted() and out is None:
+            raise ValueError("out: what was trained in slices is put together in a checkpoint only")
+        return fit(model, draw, **arguments, seed=self.seed, out=out, resume=self.resume)
+
+    def _path(self, name: str) -> Path | None:
+        return stage(self.out, name) if name else self.out
+
+    def _pairs_folder(self) -> Path:
+        return stage(self.out, "pairs").with_suffix("")
+
+    def _tokenizer(self) -> VideoVAE:
+        """The Video-VAE, frozen: of this run, or as its stage left it."""
+        name = self.task.tokenizers[-1].name
+        model = self.done[name] if name in self.done else load_tokenizer(self._checkpoint(name))
+        return model.to(self.device).eval().requires_grad_(False)
+
+    def _transformer(self, names: tuple[str, ...]) -> StepVideo:
+        """A copy of the transformer after the first of these stages that has been run."""
+        if not shard.wanted():  # a sharded run holds slices: what was written is whole
+            for name in names:
+                if name in self.done:
+                    model = build(self.done[name].config)
+                    model.load_state_dict(self.done[name].state_dict())
+                    return model
+        there = [name for name in names if (p := self._path(name)) is not None and p.is_file()]
+        return load_transformer(self._checkpoint(there[0] if there else names[-1]))
+
+    def _checkpoint(self, name: str) -> Path:
+        path = self._path(name)
+        if path is None:
+            raise ValueError("out: a stage by itself starts from the checkpoint before it; name it")
+        return path
+
+
+def _place(model: nn.Module, device: str) -> nn.Module:
+    """Put a transformer where it is trained.
+
+    For sharded training all but its first weight waits in the host's memory: `fit` goes by that
+    one, and each block is moved when it is cut, so that no device ever holds the whole.
+    """
+    if not shard.wanted():
+        return model.to(device)
+    first = next(model.parameters())
+    first.data = first.data.to(device)
+    return model
+
+
+def load_tokenizer(checkpoint: Path) -> VideoVAE:
+    """The Video-VAE of a checkpoint of its stage, without its adversary.
+
+    Raises:
+        FileNotFoundError, ValueError: as `load_checkpoint`, or if it is another system's.
+    """
+    tensors, meta = load_checkpoint(checkpoint)
+    model = video_vae.build(restore_config(VideoVAEConfig, meta["config"]))
+    prefix = "ema." if any(name.startswith("ema.") for name in tensors) else "model."
+    load_weights(model, tensors, f"{prefix}tokenizer.", f"checkpoint {checkpoint}")
+    return model.eval()
+
+
+def load_transformer(checkpoint: Path) -> StepVideo:
+    """The transformer of a checkpoint of any stage.
+
+    Raises:
+        FileNotFoundError, ValueError: as `load_model`.
+    """
+    name = Path(checkpoint).suffixes[-2:-1]
+    if name == [".dpo"]:
+        return load_model(checkpoint, StepVideoConfig, lambda c: VideoDPO(build(c))).policy
+    if name == [".turbo"]:
+        return load_model(checkpoint, StepVideoConfig, lambda c: Turbo(build(c))).model
+    return load_model(checkpoint, StepVideoConfig, build)
 
 
 def sample(checkpoint: str | Path, out: str | Path, *, n: int, seed: int) -> None:
     """Write ``n`` clips for test prompts as a GIF.
 
     Args:
-        checkpoint: the transformer's; tokenizer and preference stage are looked for beside it.
+        checkpoint: the run's own, for its last stage that is there; the tokenizer stands beside it.
         out: a ``.gif`` file to write.
         n: number of clips.
         seed: of the noise.
@@ -249,158 +285,49 @@ def sample(checkpoint: str | Path, out: str | Path, *, n: int, seed: int) -> Non
     Raises:
         FileNotFoundError: if the transformer's or the tokenizer's checkpoint is absent.
     """
-    tokenizer = load_model(stage(checkpoint, "tokenizer"), VideoVAEConfig, _game).tokenizer
-    preferred = stage(checkpoint, "dpo")
-    if preferred.is_file():
-        model = load_model(preferred, StepVideoConfig, _dpo).policy
-    else:
-        model = load_model(checkpoint, StepVideoConfig, build)
-    encoder = _encoder(model.config)
-    prompts = [TEST_PROMPTS[i % len(TEST_PROMPTS)] for i in range(n)]
+    later = (stage(checkpoint, name) for name in ("turbo", "dpo", "sft"))
+    last = next((path for path in later if path.is_file()), Path(checkpoint))
+    tokenizer = load_tokenizer(stage(checkpoint, "tokenizer"))
+    system = TextToVideo(tokenizer, load_transformer(last))
     torch.manual_seed(seed)
-    with torch.no_grad():
-        video = tokenizer.decode(model.sample(n, encoder(prompts), encoder([""] * n)))
+    video = system.sample([TEST_PROMPTS[i % len(TEST_PROMPTS)] for i in range(n)])
     save_gif(video_frames(video), out, fps=8)
 
 
-def smoothness(video: Tensor) -> Tensor:
-    """A procedural judge: minus the mean absolute change of change, (B, T, 3, H, W) -> (B,)."""
-    return -video.diff(n=2, dim=1).abs().flatten(1).mean(1)
+# --- weights --------------------------------------------------------------------------------------
 
 
-def _train_tokenizer(
-    task: Plan,
-    profile: Profile,
-    draw: Batches,
-    out: str | Path | None,
-    resume: bool,
-    seed: int,
-) -> VideoVAE:
-    torch.manual_seed(seed)
-    tokenizer = video_vae.build(task.tokenizer_size)
-    game = VideoVAEGame(tokenizer, load_classifier("world")).to(profile.device)
-    fit(
-        game,
-        draw,
-        **task.tokenizer.fit_arguments(),
-        seed=seed,
-        out=stage(out, "tokenizer"),
-        resume=resume,
-    )
-    return game.tokenizer.eval()
+def _collect(checkpoint: Path) -> dict[str, nn.Module]:
+    return {
+        "tokenizer": load_tokenizer(stage(checkpoint, "tokenizer")),
+        "generator": load_transformer(checkpoint),
+        "turbo": load_transformer(stage(checkpoint, "turbo")),
+    }
 
 
-@torch.no_grad()
-def _pairs(
-    model: StepVideo,
-    tokenizer: VideoVAE,
-    encoder: Callable,
-    prompts: list[str],
-    num_steps: int,
-    seed: int,
-) -> dict[str, Tensor]:
-    """Two samples a prompt from two seeds, ranked by the judge; keys as `VideoDPO` takes them."""
-    torch.manual_seed(seed)
-    drawn: list[list[Tensor]] = [[], []]
-    texts = []
-    for i in range(0, len(prompts), 32):
-        text = encoder(prompts[i : i + 32])
-        empty = encoder([""] * len(text))
-        texts.append(text.batch())
-        for rows in drawn:
-            rows.append(model.sample(len(text), text, empty, num_steps=num_steps))
-    first, second = (torch.cat(rows) for rows in drawn)
-    score = torch.cat(
-        [
-            smoothness(tokenizer.decode(a)) - smoothness(tokenizer.decode(b))
-            for a, b in zip(first.split(32), second.split(32), strict=True)
-        ]
-    )
-    winner, loser = rank_pairs(first, second, score)
-    text = {name: torch.cat([part[name] for part in texts]) for name in texts[0]}
-    return {"winner": winner.cpu(), "loser": loser.cpu(), **{k: v.cpu() for k, v in text.items()}}
+def _measure(system: TextToVideo, n: int) -> dict[str, float]:
+    few = {f"turbo_{name}": value for name, value in samples(system, n, turbo=True).items()}
+    return reconstructions(system.tokenizer, n) | samples(system, n) | few
 
 
-def _prefer(
-    task: Plan,
-    model: StepVideo,
-    tokenizer: VideoVAE,
-    encoder: WordTables,
-    clips: Clips,
-    profile: Profile,
-    out: str | Path | None,
-    resume: bool,
-    seed: int,
-) -> StepVideo:
-    """The last stage: preferences between the model's own clips."""
-    encoder = encoder.to(profile.device)
-    prompts = [clips.captions[i % len(clips)] for i in range(task.pairs)]
-    pairs = _pairs(model, tokenizer, encoder, prompts, task.pair_steps, seed)
-    dpo = VideoDPO(model, BETA).to(profile.device)
-    fit(
-        dpo,
-        batches(pairs, task.preference.batch_size, seed),
-        **task.preference.fit_arguments(),
-        seed=seed,
-        out=stage(out, "dpo"),
-        resume=resume,
-    )
-    return dpo.policy.eval()
+def _data(profile: Profile, seed: int) -> dict[str, Learned]:
+    task = plan("world-32", profile)
+    clips = moving_shapes(task.clips, seed, shapes=task.shapes)
+    words = f"procedural world: {', '.join(task.shapes)} sliding straight over a dark floor"
+    return {"training": Learned(words, (clips.video, clips.direction))}
 
 
-# --- the published size ---------------------------------------------------------------------------
-
-
-def _train_large(
-    task: Plan, profile: Profile, out: str | Path | None, resume: bool, seed: int
-) -> StepVideo:
-    folder = find(FOLDER)
-    if folder is None:
-        raise missing("clips for Step-Video", f"{FOLDER}/<clip>/*.jpg and caption.txt")
-    encoder = _encoder(task.size).to(profile.device)
-    size, rows = task.tokenizer_size, task.tokenizer.batch_size
-    draw = clip_batches(folder, rows, (17,), size.height // 2, size.width // 2, seed)
-    short = lambda step: {"video": draw(step)[0]}  # noqa: E731
-    tokenizer = _train_tokenizer(task, profile, short, out, resume, seed)
-    torch.manual_seed(seed)
-    model = build(task.size).to(profile.device)
-    for part in task.pretraining:
-        rows = part.model.batch_size
-        clips = clip_batches(folder, rows, part.buckets, part.height, part.width, seed)
-
-        @torch.no_grad()
-        def latents(step: int, clips=clips) -> dict[str, Tensor]:
-            video, captions = clips(step)
-            text = encoder([*captions, ""])  # all padded to one length
-            latent = tokenizer.encode(video.to(profile.device), sample=True)
-            batch = {"latent": latent, **text[: len(captions)].batch()}
-            return drop_prompts(batch, text[len(captions) :], step, seed)
-
-        fit(
-            model,
-            latents,
-            **part.model.fit_arguments(),
-            seed=seed,
-            out=_place(task, part, out),
-            resume=resume,
-        )
-    return model
-
-
-def _encoder(config: StepVideoConfig) -> WordTables | PretrainedText:
-    """Word tables for small presets, pretrained encoders for the published size."""
-    if config.llm_dim < 1024:
-        return WordTables(config.clip_dim, config.llm_dim, config.clip_length, config.llm_length)
-    folder = find(ENCODERS)
-    if folder is None:
-        raise missing("text encoders", f"{ENCODERS}/clip and {ENCODERS}/llm (transformers folders)")
-    lengths = config.clip_length, config.llm_length
-    return PretrainedText(str(folder / "clip"), str(folder / "llm"), *lengths)
-
-
-def _game(config: VideoVAEConfig) -> VideoVAEGame:
-    return VideoVAEGame(video_vae.build(config), load_classifier("world"))
-
-
-def _dpo(config: StepVideoConfig) -> VideoDPO:
-    return VideoDPO(build(config), BETA)
+WEIGHTS = Weights(
+    preset="world-32",
+    parts={
+        "tokenizer": (VideoVAEConfig, video_vae.build),
+        "generator": (StepVideoConfig, build),
+        "turbo": (StepVideoConfig, build),
+    },
+    train=train,
+    collect=_collect,
+    assemble=TextToVideo,
+    measure=_measure,
+    data=_data,
+    eight_bits=True,
+)

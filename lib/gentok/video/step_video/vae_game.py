@@ -10,7 +10,10 @@ import torch
 from torch import Tensor, nn
 
 from gentok.base.patch_game import PatchGame
-from gentok.measure.features import perceptual_distance
+from gentok.base.perception import VGG, perceived
+from gentok.measure.features import load_classifier
+from gentok.measure.features.lpips import load_lpips
+from gentok.video.step_video.vae import VideoVAE, VideoVAEConfig
 
 
 class VideoVAEGame(PatchGame):
@@ -25,7 +28,7 @@ class VideoVAEGame(PatchGame):
         x_hat, total, parts = self.tokenizer.reconstruct(batch["video"])
         seen, made = batch["video"].flatten(0, 1), x_hat.flatten(0, 1)  # (BT, 3, H, W)
         if self.features is not None:
-            perceptual = perceptual_distance(self.features, seen, made).mean()
+            perceptual = perceived(self.features, seen, made).mean()
             total = total + self.config.perceptual_weight * perceptual
             parts["perceptual"] = perceptual.detach()
         return made, total, parts
@@ -41,3 +44,20 @@ class VideoVAEGame(PatchGame):
     def last_weight(self) -> nn.Parameter:
         """Of the decoder's last convolution."""
         return self.tokenizer.decoder.conv_out.conv.weight
+
+
+def perceptual_features(config: VideoVAEConfig) -> nn.Module | None:
+    """The frozen network of the perceptual term; None where it has no weight.
+
+    Raises:
+        FileNotFoundError: if it is LPIPS and its published weights are absent.
+    """
+    if not config.perceptual_weight:
+        return None
+    name = config.perceptual_network
+    return load_lpips() if name == VGG else load_classifier(name)
+
+
+def game_of(tokenizer: VideoVAE) -> VideoVAEGame:
+    """The game that trains a Video-VAE."""
+    return VideoVAEGame(tokenizer, perceptual_features(tokenizer.config))
