@@ -91,7 +91,7 @@ def _study(size: MERTConfig, profile: Profile) -> Plan:
         clip=10.0,
     )
     teacher = spectral_stage(profile.pick(smoke=4, cpu=1000))
-    clips, probed = profile.pick(smoke=32, cpu=1536), profile.pick(smoke=60, cpu=900)
+    clips, probed = profile.pick(smoke=32, cpu=1536), profile.pick(smoke=60, cpu=2700)
     return Plan("tunes", clips, probed, size, SpectralCodecConfig(), student, teacher)
 
 
