@@ -96,10 +96,10 @@ def _study(size: MERTConfig, profile: Profile) -> Plan:
 
 
 def _deep(size: MERTConfig, profile: Profile) -> Plan:
-    """The study's, with a deeper student at a rate that is too high for some: is it stable?"""
+    """The study's rate for a deeper student, in smaller batches: which layout learns at all?"""
     task = _study(size, profile)
-    steps = profile.pick(smoke=4, cpu=150)
-    stage = replace(task.student, steps=steps, warmup=round(0.08 * steps), lr=8e-3)
+    steps, rows = profile.pick(smoke=4, cpu=600), profile.pick(smoke=4, cpu=8)
+    stage = replace(task.student, steps=steps, batch_size=rows, warmup=round(0.08 * steps))
     return replace(task, student=stage)
 
 
