@@ -122,8 +122,8 @@ axes[0].set_ylabel("bin (semitones above C2)");
 # %% tags=["hide-input"]
 errors = spectral_errors(system.codec, held, constant_q)  # (4, bins)
 kept = weights_of("mert")["metrics"]
-page.glue("mert_error_1", float(errors[0].sum()), ".0%")
-page.glue("mert_error_4", float(errors[-1].sum()), ".0%")
+stages = weights_of("mert")["stages"].values()
+page.glue("mert_minutes", sum(s["seconds"] for s in stages) / 60, ".0f")
 page.say(
     "Of the energy in semitones, one code a frame gets {e1:.0%} wrong, two "
     "{e2:.0%}, three {e3:.0%}, four **{e4:.0%}** ({n} tunes; silence: 100 %). "
@@ -258,7 +258,7 @@ learned = recipe.train_spectral(
 )
 codec = learned.model.cpu()
 
-# %% mystnb={"image": {"alt": "Left: the error of the small codec falls over training, with a jump where the quantizer comes in. Right: the perplexity of its four codebooks rises towards 64"}} tags=["hide-input"]
+# %% mystnb={"image": {"alt": "Left: the error of the small codec falls over training, with a jump where the quantizer comes in. Right: the perplexity of its four codebooks rises from a few codes to well over half of 64"}} tags=["hide-input"]
 figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3.2))
 plot.loss_curves(
     learned.history, "The codec learns", ["error"], "share of variance", left
@@ -284,25 +284,26 @@ right.set(ylabel="perplexity (codes)", ylim=(0, None));
 # while its loss falls. **Predict first**: which notes does the first code
 # lose, and which need the fourth?
 
-# %% mystnb={"image": {"alt": "Error of the trained codec in semitone bins from 65 to 2000 Hertz for one to four codes a frame: every further code lowers the line, most in the low and middle bins"}} tags=["hide-input", "slide"]
+# %% mystnb={"image": {"alt": "Error of the trained codec in semitone bins from 65 to 2000 Hertz for one to four codes a frame: every further code lowers the line, the second by most"}} tags=["hide-input", "slide"]
 hertz = size.cqt_low * 2 ** (torch.arange(size.cqt_bins) / 12)
 power = constant_q(held).square().mean((0, 2))
 figure, ax = plt.subplots(figsize=(7.2, 3.4))
 for row, name, dash in zip(errors, names[1:], plot.DASHES, strict=False):
     ax.plot(hertz, row * power.sum() / power, linestyle=dash, label=name)
 ax.axhline(1, color="#555555", linestyle=":")
-ax.set(title="What the codes lose, by frequency", xscale="log", ylim=(0, 1.5))
+ax.set(title="What the codes lose, by frequency", xscale="log", ylim=(0, 1.3))
 ax.set(xlabel="frequency (Hz)", ylabel="error / energy (share)")
 ticks = [65, 131, 262, 523, 1047, 2093]
 ax.set_xticks(ticks, [str(t) for t in ticks])
 ax.minorticks_off()
-ax.legend();
+ax.legend(loc="upper right", ncols=4);
 
 # %% [markdown]
 # Error of the magnitudes in each semitone as a share of the energy there, for
 # the codec of the opening; 1 (dotted) is what silence would score. This is
-# the knowledge that the acoustic teacher can pass on. What lies near the
-# dotted line it cannot teach, however long the student learns.
+# the knowledge that the acoustic teacher can pass on: the nearer a line comes to
+# the dotted one, the less of that note the codes can teach, however long the
+# student learns.
 #
 # ### The teacher before
 #
@@ -431,8 +432,9 @@ print("relaxed:", bool(relaxed_attention(q, k, v, 32.0).isfinite().all()))
 #
 # ## Learning begins
 #
-# The weights of the opening took some twenty minutes. Here a small student
-# learns for less than one; this is also the student of all experiments.
+# The weights of the opening took {glue:text}`mert_minutes` minutes on one core.
+# Here a small student learns for less than one; this is also the student of
+# all experiments.
 
 
 # %%
@@ -551,8 +553,9 @@ plt.show()
 
 # %% [markdown]
 # t-SNE {cite:p}`maaten2008tsne` keeps neighbours together; sizes and distances
-# of its groups mean nothing. What a linear probe reads well need not be what
-# the eye sees first.
+# of its groups mean nothing. The five groups are the instruments. Tonics lie in
+# patches inside each group: what a linear probe reads well need not be what the
+# eye sees first.
 #
 # ## Which teacher teaches what?
 #

@@ -104,7 +104,7 @@ def _deep(size: MERTConfig, profile: Profile) -> Plan:
 
 
 def _world(size: MERTConfig, profile: Profile) -> Plan:
-    """The weights that come with the book: some twenty minutes on one core."""
+    """The weights that come with the book: half an hour on one core."""
     task = _study(size, profile)
     steps = profile.pick(smoke=4, cpu=600, long=6000, gpu=40_000)
     student = replace(task.student, steps=steps, warmup=round(0.08 * steps), lr=1e-3)
