@@ -609,7 +609,16 @@ for ax, name in zip(axes.flat, QUESTIONS, strict=True):
 # The third row, *CQT* alone, knows the bass and hardly the melody. Magnitudes
 # of {eq}`eq-mert-cqt` grow with $\sqrt{\ell_j}$, so most of the squared error
 # lies in the low bins, and a student that draws the bass well has done most of
-# its work. What the codes add to it is the melody.
+# its work. What the codes add to it is the melody. The other way round, the
+# constant-Q teacher lifts the bass of *codes* in every seed and costs a little
+# of the melody.
+#
+# Two rows are not what the paper leads one to expect. *CQT* alone names the
+# instrument better than both teachers together: which harmonics sound above a
+# bass note is timbre, too. And *one codebook* teaches pitch better than four,
+# at the price of the instrument. The first code says which notes sound, those
+# after it how; a student that has to guess all four shares its few steps among
+# them.
 #
 # **Predict first**: and on noisy clips?
 
