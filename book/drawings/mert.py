@@ -23,7 +23,7 @@ def draw() -> Diagram:
         "constant_q", (230, 164), (168, 72), ["musical teacher,", "no parameters"], new=True
     )
     codes = d.data("codes", (470, 70), (124, 60), ["(B, T, Q)"])
-    magnitudes = d.data("cqt", (470, 170), (124, 60), ["(B, T, K)"])
+    magnitudes = d.data("cqt", (470, 170), (124, 60), ["(B, T, J)"])
     mix = d.box("mix_in_batch", (22, 336), (142, 82), ["pieces of", "other clips"], new=True)
     extractor = d.box("extractor", (204, 340), (118, 74), ["strided conv", "(B, T, C)"])
     frames = d.tokens((352, 364.5), FRAMES, side=25)
