@@ -695,12 +695,22 @@ axes = sns.lineplot(
     estimator=None,
 )
 axes.axhline(nats, color="#555555", linestyle=":")
-axes.set(title="Eight blocks; a line a seed");
+axes.set(title="Eight blocks; a line a seed", xlabel="optimiser step");
 
 # %% [markdown]
 # Dotted: knowing the frequencies of the codes. A line that stays there, or
 # above, has learned nothing from the frames.
-#
+
+# %% tags=["hide-input"]
+ends = deep_runs.groupby("variant")["rvq"].mean()
+page.say(
+    "Over the last fifth of the training the loss is **{before:.1f}** nats with "
+    "norms before the sub-layers and **{after:.1f}** with norms after them.",
+    before=ends["before (330M)"],
+    after=ends["after (95M)"],
+)
+
+# %% [markdown]
 # ## Claims: what the paper says, what we saw
 #
 # They were written down before the study ran, each with the smallest effect
