@@ -609,9 +609,10 @@ for ax, name in zip(axes.flat, QUESTIONS, strict=True):
 # The third row, *CQT* alone, knows the bass and hardly the melody. Magnitudes
 # of {eq}`eq-mert-cqt` grow with $\sqrt{\ell_j}$, so most of the squared error
 # lies in the low bins, and a student that draws the bass well has done most of
-# its work. What the codes add to it is the melody. The other way round, the
-# constant-Q teacher lifts the bass of *codes* in every seed and costs a little
-# of the melody.
+# its work. What the codes add to it is the melody. The other way round less
+# happens: at the published share the spectrum is a small voice beside four
+# codebooks. The bass gains in most seeds, too unevenly to be sure of, and the
+# melody loses a little.
 #
 # Two rows are not what the paper leads one to expect. *CQT* alone names the
 # instrument better than both teachers together: which harmonics sound above a
@@ -656,6 +657,10 @@ page.say(
 )
 
 # %% [markdown]
+# On noisy clips that is too close, and too uneven over the seeds, to call.
+# Listening through noise makes guessing harder, and a training this short has
+# little time to be repaid for it.
+#
 # ## Which layout is stable?
 #
 # The two published sizes differ in more than size: 95M normalises *after* each
