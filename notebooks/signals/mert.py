@@ -470,7 +470,7 @@ for ax, part, label in (
     (axes[2], "accuracy", "share of codes guessed"),
 ):
     plot.loss_curves(history, part, [part], label, ax)
-axes[0].axhline(nats, color="#555555", linestyle=":")
+axes[0].axhline(nats, color="#555555", linestyle=":");
 
 # %% tags=["hide-input"]
 def last_fifth(history):
