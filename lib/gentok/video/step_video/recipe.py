@@ -19,7 +19,6 @@ Each resumes by itself. `gentok.video.step_video.sources` says where the data co
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import nn
@@ -28,6 +27,7 @@ from gentok.show.media import save_gif, video_frames
 from gentok.training import shard
 from gentok.training.checkpoint import load_checkpoint, load_weights, restore_config
 from gentok.training.loop import Fit, fit, load_model
+from gentok.training.plan import Stage
 from gentok.training.profiles import Profile
 from gentok.training.stages import stage
 from gentok.training.weights import Learned, Weights
@@ -50,10 +50,10 @@ TEST_PROMPTS = (
     "a blue disc moving up",
     "a yellow cross moving right",
     "a white ring moving down",
-    "a green square moving left",
+    "a green disc moving left",
     "a purple heart moving up",
-    "an orange triangle moving right",
-    "a cyan bar moving down",
+    "an orange star moving right",
+    "a cyan cross moving down",
 )
 
 
@@ -197,7 +197,7 @@ class Training:
         draw = self.source.latents(part, tokenizer)
         self.done[name] = self._fit(name, _place(model, self.device), draw, part.model).ema
 
-    def _fit(self, name: str, model: nn.Module, draw: Batches, how: Any) -> Fit:
+    def _fit(self, name: str, model: nn.Module, draw: Batches, how: Stage) -> Fit:
         out, arguments = self._path(name), how.fit_arguments()
         if shard.wanted() and out is None:
             raise ValueError("out: what was trained in slices is put together in a checkpoint only")
@@ -236,8 +236,8 @@ class Training:
 def _place(model: nn.Module, device: str) -> nn.Module:
     """Put a transformer where it is trained.
 
-    For sharded training all but its first layer waits in the host's memory: `fit` goes by the
-    first weight, and each block is moved when it is cut, so that no device ever holds the whole.
+    For sharded training all but its first weight waits in the host's memory: `fit` goes by that
+    one, and each block is moved when it is cut, so that no device ever holds the whole.
     """
     if not shard.wanted():
         return model.to(device)
