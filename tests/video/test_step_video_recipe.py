@@ -1,5 +1,7 @@
 """`gentok train step_video` and `gentok sample step_video`, as small as they go."""
 
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -228,6 +230,22 @@ def test_each_stage_starts_from_the_checkpoint_before_it(files):
     torch.testing.assert_close(tensors["sample"].float(), expected, rtol=1e-2, atol=1e-2)
     few = recipe.load_transformer(stage(files, "turbo")).config
     assert (few.num_steps, few.guidance_scale, few.shift) == (15, 5.0, 17.0)
+
+
+@pytest.mark.slow
+def test_the_generator_alone_is_trained_in_slices(tmp_path):
+    """The documented launch, on two CPU processes: the tokenizer's stage before it is whole."""
+    out = tmp_path / "step.safetensors"
+    recipe.train("tiny", SMOKE, out=out, resume=False, seed=0, stages=("tokenizer",))
+    launch = [Path(sys.executable).with_name("accelerate"), "launch", "--use_fsdp"]
+    launch += ["--fsdp_version", "2", "--num_processes", "2", "--main_process_port", "0"]
+    command = [*launch, "-m", "gentok.cli", "train", "step_video", "--profile", "smoke"]
+    command += ["--stage", "generator", "--out", str(out)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=400)
+    assert done.returncode == 0, done.stderr[-2000:]
+    for path in (stage(out, "t2i"), out):
+        tensors, meta = load_checkpoint(path)
+        assert meta["processes"] == 2 and tensors["model.patchify.weight"].isfinite().all()
 
 
 def test_the_published_size_asks_for_its_data(monkeypatch, tmp_path):

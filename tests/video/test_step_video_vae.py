@@ -261,6 +261,17 @@ def test_loss_is_pixels_and_kl(model):
     assert posterior.mean.shape == (1, 3, 2, 2, 2)
 
 
+def test_pixel_errors_may_be_squared(model):
+    x, errors = clip(), {}
+    for squared in (False, True):
+        model.config = replace(TINY, squared=squared, kl_weight=0.0)
+        torch.manual_seed(3)
+        x_hat, total, _ = model.reconstruct(x)
+        errors[squared] = total.item(), (x_hat - x).detach()
+    assert errors[False][0] == pytest.approx(errors[False][1].abs().mean().item(), rel=1e-6)
+    assert errors[True][0] == pytest.approx(errors[True][1].square().mean().item(), rel=1e-6)
+
+
 def test_the_game_adds_an_adversary_when_its_time_comes(model):
     game = VideoVAEGame(model, SmallClassifier()).train()
     assert not game.features.training and len(game.players()) == 2

@@ -225,7 +225,7 @@ def _world(size: StepVideoConfig, profile: Profile) -> Plan:
                 profile,
             ),
             _tokenizing(
-                "tokenizer", deep, profile.pick(smoke=3, cpu=200, long=5500, gpu=20_000), profile
+                "tokenizer", deep, profile.pick(smoke=3, cpu=200, long=8000, gpu=20_000), profile
             ),
         ),
         pretraining=_cascade(
@@ -253,7 +253,7 @@ def _world(size: StepVideoConfig, profile: Profile) -> Plan:
 
 
 def _tokenizing(name: str, size: VideoVAEConfig, steps: int, profile: Profile) -> Tokenizing:
-    """Pixels, perceptual distance and KL; plain shapes have no texture for an adversary to add."""
+    """Squared pixel errors and KL; plain shapes have no texture for an adversary to add."""
     model = Stage(
         steps=steps,
         batch_size=profile.pick(smoke=2, cpu=4, gpu=32),

@@ -123,7 +123,7 @@ class Folder:
         return self._encoder
 
     def videos(self, part: Tokenizing) -> Batches:
-        """Batches of pixels for the Video-VAE: windows of a quarter of a frame's area."""
+        """Batches of pixels for the Video-VAE, at half the height and width."""
         size = part.size.height // 2 // 16 * 16, part.size.width // 2 // 16 * 16
         rows = part.model.batch_size
         clips = clip_batches(self.folder, rows, part.frames, *size, self.seed, part.pictures)
