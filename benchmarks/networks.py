@@ -18,11 +18,11 @@ def cvt_train() -> tuple[Work, Work]:
     """Loss and gradients of 16 images of 64 pixels, three stages."""
     from transformers import CvtConfig, CvtForImageClassification
 
-    widths, depths, heads = (32, 96, 192), (1, 2, 4), (1, 3, 6)
-    small = replace(cvt.PRESETS["cvt-13"], widths=widths, depths=depths, heads=heads)
+    widths, depths, num_heads = (32, 96, 192), (1, 2, 4), (1, 3, 6)
+    small = replace(cvt.PRESETS["cvt-13"], widths=widths, depths=depths, num_heads=num_heads)
     ours = cvt.build(replace(small, num_classes=10, activation="gelu"))
     peer = CvtForImageClassification(
-        CvtConfig(embed_dim=widths, depth=depths, num_heads=heads, num_labels=10)
+        CvtConfig(embed_dim=widths, depth=depths, num_heads=num_heads, num_labels=10)
     ).train()
     image, label = torch.randn(16, 3, 64, 64), torch.randint(10, (16,))
     batch = {"image": image, "label": label}

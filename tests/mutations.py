@@ -368,8 +368,8 @@ MUTATIONS = [
     Mutation(
         "MERT's musical target is taken from the noisy mixture",
         "signals/mert/model.py",
-        "magnitudes = self.constant_q(wave)",
-        "magnitudes = self.constant_q(mix_in_batch(wave, 1.0, config.mixture_lengths))",
+        "else self.musical(wave)  # (B, T, K)",
+        "else self.musical(mix_in_batch(wave, 1.0, config.mixture_lengths))",
         "tests/signals/test_mert.py::test_targets_are_those_of_the_clean_sound",
     ),
     Mutation(

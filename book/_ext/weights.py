@@ -30,6 +30,10 @@ METRICS = {
     "excess": ("worst cut against its twin", "{:+.1%}"),
     "chamfer_80": ("Chamfer x 1000, 80 % hidden", "{:.1f}"),
     "constant_80": ("of the constant patch", "{:.1f}"),
+    "bits_per_dim": ("exact likelihood", "{:.3f} bits a number"),
+    "legible_accuracy": ("two judges see one digit", "{:.1%}"),
+    "completed_accuracy": ("given the upper half", "{:.1%}"),
+    "legible_accuracy_on_data": ("in data", "{:.1%}"),
     "accuracy": ("named right, ten labels a class", "{:.1%}"),
     "part_iou": ("IoU of parts", "{:.2f}"),
 }

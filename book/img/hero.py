@@ -12,11 +12,16 @@ from pathlib import Path
 from PIL import Image
 
 ROOT = Path(__file__).resolve().parents[2]
-PANELS = [
-    ("tokens/enat", "Six rows of ten generated pictures, one class a column"),
-    ("tokens/enat", "Three rows of eight pictures over the decoding steps"),
-    ("latents/fa_vae", "Six rows of ten generated pictures, one class a column"),
-    ("latents/fa_vae", "Rows: original, pixel VAE, FA-VAE; columns: image and its four Haar bands"),
+COLUMNS = [
+    [
+        ("tokens/enat", "Six rows of ten generated pictures, one class a column"),
+        ("shapes/point_mae", "Three rows of eight point clouds"),
+        ("tokens/axial", "Rows of ten coloured digits: the originals"),
+    ],
+    [
+        ("latents/fa_vae", "Four rows of eight patches of photographs"),
+        ("signals/mogo", "Five rows of eight poses of stick figures"),
+    ],
 ]
 WIDTH, GAP, PAPER = 1200, 24, "#ffffff"
 
@@ -33,9 +38,8 @@ def figure(notebook: str, alt: str) -> Image.Image:
 
 
 def main() -> None:
-    """Two columns of two panels."""
-    pictures = [figure(*panel) for panel in PANELS]
-    columns = [pictures[:2], pictures[2:]]
+    """Two columns of panels."""
+    columns = [[figure(*panel) for panel in column] for column in COLUMNS]
     width = (WIDTH - GAP) // 2
     scaled = [
         [p.resize((width, round(p.height * width / p.width)), Image.LANCZOS) for p in column]

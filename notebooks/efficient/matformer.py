@@ -181,8 +181,10 @@ axes.legend();
 # them,
 #
 # $$
+# \begin{gathered}
 # \mathrm{FFN}_m(x)=W_2[:,0{:}m]\;\sigma\big(W_1[0{:}m]\,x+b_1[0{:}m]\big)+b_2,
-# \qquad m\in\{F/8,\;F/4,\;F/2,\;F\}.
+# \\ m\in\{F/8,\;F/4,\;F/2,\;F\}.
+# \end{gathered}
 # $$ (eq-nested)
 #
 # The four {term}`granularities <granularity>` are called S, M, L and XL.

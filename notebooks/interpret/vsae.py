@@ -181,16 +181,18 @@ HTML("".join(everything))
 # needs no penalty:
 #
 # $$
-# a=\mathrm{ReLU}(W_e(x-b)+b_e),\quad f=\mathrm{TopK}_k(a),\quad
-# \hat x=W_df+b,\quad \mathcal L=\lVert x-\hat x\rVert^2 .
+# a=\mathrm{ReLU}(W_e(x-b)+b_e),\;\; f=\mathrm{TopK}_k(a),\;\;
+# \hat x=W_df+b,\;\; \mathcal L=\lVert x-\hat x\rVert^2 .
 # $$ (eq-vsae-topk)
 #
 # The vSAE subtracts nothing from $x$, samples, and keeps by magnitude:
 #
 # $$
-# \mu=\mathrm{ReLU}(W_ex+b_e),\quad z=\mu+\sigma\odot\varepsilon,\quad
+# \begin{gathered}
+# \mu=\mathrm{ReLU}(W_ex+b_e),\quad z=\mu+\sigma\odot\varepsilon,\\
 # S=\mathrm{TopK}_k(\lvert z\rvert),\quad f_i=z_i\,\mathbf 1[i\in S],\quad
 # \hat x=W_df+b ,
+# \end{gathered}
 # $$ (eq-vsae-model)
 #
 # $$

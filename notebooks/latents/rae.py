@@ -107,7 +107,7 @@ print(train_set.source)
 # the decoder paint. RAE fixes the encoder $E$ and learns only $D$:
 #
 # $$
-# z=E(x)\ \text{(frozen)},\qquad \hat x=D(z+\sigma\epsilon),\qquad
+# z=E(x)\ \text{(frozen)},\quad \hat x=D(z+\sigma\epsilon),\quad
 # L=\lVert x-\hat x\rVert_1+\omega_L\,L_{perceptual}
 #   +\omega_G\,\lambda\,L_{GAN}.
 # $$

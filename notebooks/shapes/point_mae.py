@@ -254,9 +254,11 @@ print("order of points matters:", not torch.allclose(token, same, atol=1e-6))
 # shallow decoder with a position MLP of its own predicts their points $p_M$:
 #
 # $$
-# z_V=\mathrm{Enc}\big(x_V,\mathrm{PE}_e(c_V)\big),\qquad
+# \begin{gathered}
+# z_V=\mathrm{Enc}\big(x_V,\mathrm{PE}_e(c_V)\big),\\
 # \hat p_M=\mathrm{Linear}\Big(\mathrm{Dec}\big([z_V;\,u,\dots,u],\
 # \mathrm{PE}_d([c_V;c_M])\big)_M\Big).
+# \end{gathered}
 # $$ (eq-point-mae)
 #
 # Why so late? A mask token carries no content but its position embedding. If

@@ -110,10 +110,12 @@ show_audio(probe_wave[five], config.rate, titles=list(INSTRUMENTS))
 # a window of $\ell_k$ samples that holds the same number $Q$ of periods:
 #
 # $$
+# \begin{gathered}
 # X_k(t)=\frac{\sqrt{\ell_k}}{\sum_n w_k(n)}\Big|\sum_{n} x(t+n)\,w_k(n)\,
-# e^{-2\pi i f_k n/r}\Big|,\qquad
+# e^{-2\pi i f_k n/r}\Big|,\\
 # \ell_k=\Big\lceil \frac{Q\,r}{f_k}\Big\rceil,\quad
 # Q=\frac{1}{2^{1/b}-1},
+# \end{gathered}
 # $$ (eq-mert-cqt)
 #
 # where $r$ is the sampling rate and $w_k$ a Hann window. Low notes are heard
@@ -177,10 +179,11 @@ for semitones in (0, 7, 12):
 # three resolutions a lot, as EnCodec's does:
 #
 # $$
-# \mathcal L=0.1\,\lvert x-\hat x\rvert
-# +\frac1{|S|}\sum_{s\in S}\big(\lvert M_s(x)-M_s(\hat x)\rvert
-# +\lvert\log_{10}M_s(x)-\log_{10}M_s(\hat x)\rvert^2\big)
-# +\text{commitment}.
+# \begin{gathered}
+# \mathcal L=0.1\,\lvert x-\hat x\rvert+\text{commitment}
+# \\ +\frac1{|S|}\sum_{s\in S}\big(\lvert M_s(x)-M_s(\hat x)\rvert
+# +\lvert\log_{10}M_s(x)-\log_{10}M_s(\hat x)\rvert^2\big).
+# \end{gathered}
 # $$
 #
 # In training a random number of levels is kept each time, so that any first
@@ -366,11 +369,13 @@ show_audio(
 # small:
 #
 # $$
+# \begin{gathered}
 # \mathcal L=\sum_{q=1}^{Q}\frac1{|M|}\sum_{t\in M}
 # -\log\frac{\exp\big(\cos(W_qh_t,e^q_{k})/0.1\big)}
 # {\sum_c\exp\big(\cos(W_qh_t,e^q_c)/0.1\big)}
-# +w\,\frac{1}{|M|K}\sum_{t\in M}\lVert W h_t-X(t)\rVert^2
+# \\ +w\,\frac{1}{|M|K}\sum_{t\in M}\lVert W h_t-X(t)\rVert^2
 # +p\,\overline{u^2}.
+# \end{gathered}
 # $$ (eq-mert-loss)
 #
 # The sum over codebooks is a *sum*: with eight codebooks of 1,028 labels

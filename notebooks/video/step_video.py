@@ -253,9 +253,11 @@ for name, rows in maps.items():
 # learned weights; beside it runs a path without any:
 #
 # $$
+# \begin{gathered}
 # h_{\mathrm{conv}}=\mathrm{unshuffle}(\mathrm{conv}(x)),\qquad
-# h_{\mathrm{avg}}[c]=\frac1g\sum_{i<g}\mathrm{unshuffle}(x)[cg+i],\qquad
+# h_{\mathrm{avg}}[c]=\frac1g\sum_{i<g}\mathrm{unshuffle}(x)[cg+i],\\
 # h=h_{\mathrm{conv}}+h_{\mathrm{avg}}.
+# \end{gathered}
 # $$
 #
 # The decoder mirrors it: channels are *repeated* and shuffled back. The last

@@ -14,7 +14,7 @@ from gentok.backbones.cvt.cost import cvt_macs
 from gentok.backbones.cvt.weights import from_transformers, our_config, our_weights
 from gentok.measure import count_flops, count_parameters
 
-TINY = replace(cvt.PRESETS["tiny"], num_classes=10, widths=(8, 16, 32), heads=(1, 2, 4))
+TINY = replace(cvt.PRESETS["tiny"], num_classes=10, widths=(8, 16, 32), num_heads=(1, 2, 4))
 DEEPER = replace(TINY, depths=(1, 2, 3), activation="gelu")
 LINEAR = ("linear", "linear", "linear")
 
@@ -122,7 +122,7 @@ def theirs(config: cvt.CvTConfig) -> CvtForImageClassification:
         patch_stride=config.embed_strides,
         patch_padding=config.embed_paddings,
         embed_dim=config.widths,
-        num_heads=config.heads,
+        num_heads=config.num_heads,
         depth=config.depths,
         stride_kv=(config.kv_stride,) * 3,
         cls_token=(False, False, config.class_token),
@@ -410,8 +410,8 @@ def test_bad_input():
         cvt.build(replace(TINY, widths=(8, 16)))
     with pytest.raises(ValueError, match=r"depths must be at least 1, got \(0, 1, 1\)"):
         cvt.build(replace(TINY, depths=(0, 1, 1)))
-    with pytest.raises(ValueError, match="heads must divide widths, got 3 heads, width 32"):
-        cvt.build(replace(TINY, heads=(1, 2, 3)))
+    with pytest.raises(ValueError, match="num_heads must divide widths, got 3 heads, width 32"):
+        cvt.build(replace(TINY, num_heads=(1, 2, 3)))
     with pytest.raises(ValueError, match="unknown position 'middle'; accepted: .*first"):
         cvt.build(replace(TINY, position="middle"))
     with pytest.raises(ValueError, match="unknown projection 'dw'"):

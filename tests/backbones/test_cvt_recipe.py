@@ -7,14 +7,15 @@ import pytest
 import torch
 from PIL import Image
 
-from gentok.backbones.cvt import recipe
+from gentok.backbones.cvt import crops, recipe
 from gentok.backbones.cvt.model import PRESETS, CvT, build
+from gentok.data.image_folder import folder_batches
 from gentok.training.checkpoint import load_checkpoint
 from gentok.training.loop import decay_groups
 from gentok.training.profiles import Profile
 
 SMOKE = Profile("smoke", (0,), "cpu")
-SMALL = replace(PRESETS["tiny"], widths=(8, 8, 16), heads=(1, 1, 2), depths=(1, 1, 1))
+SMALL = replace(PRESETS["tiny"], widths=(8, 8, 16), num_heads=(1, 1, 2), depths=(1, 1, 1))
 
 
 def test_train_resume_and_sample(tmp_path, monkeypatch):
@@ -58,8 +59,7 @@ def test_folder_of_images(monkeypatch, tmp_path):
         (tmp_path / "images" / f"class{kind}").mkdir(parents=True)
         pixels = np.full((40, 50, 3), 80 * kind, np.uint8)
         Image.fromarray(pixels).save(tmp_path / "images" / f"class{kind}" / "a.png")
-    monkeypatch.setenv("HF_HOME", str(tmp_path / "cache"))
-    draw, num_classes = recipe.folder_crops(tmp_path / "images", 16, 8, seed=0)
+    draw, num_classes = folder_batches(tmp_path / "images", 16, 8, 0, crops.random_crop)
     batch = draw(3)
     assert num_classes == 3 and batch["image"].shape == (8, 3, 16, 16)
     shade = (batch["image"].mean((1, 2, 3)) + 1) * 127.5
@@ -83,7 +83,7 @@ def test_crops_are_parts_of_the_image():
     image, rng = Image.fromarray(ramp.copy()), np.random.default_rng(0)
     slopes = []
     for _ in range(60):
-        row = np.asarray(recipe.random_crop(image, 20, rng)).astype(float)[10, :, 0]
+        row = np.asarray(crops.random_crop(image, 20, rng)).astype(float)[10, :, 0]
         assert row.min() >= 0 and row.max() <= 199
         slopes.append(row[-1] - row[0])
     slopes = np.array(slopes)
@@ -94,3 +94,44 @@ def test_crops_are_parts_of_the_image():
 def test_sampling_without_a_checkpoint_names_what_is_missing(tmp_path):
     with pytest.raises(FileNotFoundError, match="no checkpoint"):
         recipe.sample(tmp_path / "absent.safetensors", tmp_path / "a.png", n=1, seed=0)
+
+
+def test_small_presets_begin_at_one_side_and_mix_nothing():
+    task = recipe.plan("world-32", SMOKE)
+    draw = recipe.draws(task, seed=2)
+    assert task.alone == 2
+    assert [draw(step)["image"].shape[-1] for step in range(6)] == [32, 32, 32, 48, 32, 48]
+    assert draw(1)["label"].dtype == torch.int64 and not task.mixing
+    assert not torch.equal(draw(0)["image"], draw(2)["image"])
+    assert recipe.plan("cvt-13", SMOKE).mixing and recipe.plan("cvt-13", SMOKE).data == "folder"
+    with pytest.raises(ValueError, match="shapes or photographs, got 'folder'"):
+        recipe.pictures(recipe.plan("cvt-13", SMOKE), seed=0)
+
+
+@pytest.mark.parametrize("preset", ["cvt-13", "study-32", "world-32", "tiny"])
+def test_every_plan_decays_matrices_alone(preset, monkeypatch):
+    """Biases, norms and the class token are spared, as in the authors' code."""
+    stage = recipe.plan(preset, SMOKE).classifier
+    decayed, spared = stage.fit_arguments(build(replace(SMALL, position="every")))["groups"]
+    assert decayed.weight_decay == 0.05 and spared.weight_decay == 0
+    assert "stages.2.class_token" in spared.names and "stages.0.position" in spared.names
+    assert "stages.0.embed.conv.bias" in spared.names
+    assert "stages.0.blocks.0.attention.key_conv.norm.weight" in spared.names
+    assert "stages.0.blocks.0.attention.key_conv.conv.weight" in decayed.names
+
+
+def test_a_rival_is_trained_beside_the_network_and_both_are_loaded(tmp_path, monkeypatch):
+    monkeypatch.setitem(PRESETS, "world-32", replace(SMALL, num_classes=5))
+    out = tmp_path / "cvt.safetensors"
+    network = recipe.train("world-32", SMOKE, out=out, resume=False, seed=0)
+    pair = recipe.WEIGHTS.assemble(**recipe.WEIGHTS.collect(out))
+    assert torch.equal(pair.network.head.weight, network.head.weight)
+    assert pair.tables.config.position == "every" and pair.network.config.position == "none"
+    found = recipe.WEIGHTS.measure(pair, 20)
+    assert set(found) == {
+        f"{name}_accuracy_at_{side}" for name in ("network", "tables") for side in (32, 48, 64, 80)
+    }
+    recipe.sample(out, tmp_path / "a.png", n=2, seed=0)
+    monkeypatch.setitem(PRESETS, "world-32", SMALL)
+    with pytest.raises(ValueError, match="no preset; there are: tiny"):
+        recipe.sample(out, tmp_path / "b.png", n=2, seed=0)

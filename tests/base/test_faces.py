@@ -18,7 +18,7 @@ from gentok.latents.rae import model as rae
 from gentok.latents.rae.encoder import outline_encoder
 from gentok.measure.features import SmallClassifier
 from gentok.nn.latents import LatentSpace, NormalizedChannels, evaluating
-from gentok.signals.mert import codec
+from gentok.signals.mert import codec, spectral_codec
 from gentok.signals.mogo import model as mogo
 from gentok.signals.mogo import motion_rvq
 from gentok.tokens.enat import model as enat
@@ -62,6 +62,10 @@ TOKENIZERS = {
         torch.randn(2, 16, 35),
     ),
     "codec": lambda: (codec.build(codec.CodecConfig()), torch.rand(2, 4000) - 0.5),
+    "spectral_codec": lambda: (
+        spectral_codec.build(spectral_codec.SpectralCodecConfig()),
+        torch.rand(2, 4000) - 0.5,
+    ),
 }
 
 
@@ -172,7 +176,7 @@ def test_continuous_video(frames):
         network.sample(3, text)
 
 
-@pytest.mark.parametrize("name", ["motion_rvq", "codec"])
+@pytest.mark.parametrize("name", ["motion_rvq", "codec", "spectral_codec"])
 def test_discrete_sequences(name):
     torch.manual_seed(0)
     tokenizer, x = TOKENIZERS[name]()

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gentok.base.masked import nat
+from gentok.base.masked import nat, unmask
 from gentok.base.masked.groups import Groups, State, positions, put, take
 from gentok.base.masked.nat import MaskedTokenModel
 from gentok.base.masked.unmask import Schedule, generate, mask_schedule
@@ -309,11 +309,26 @@ def test_each_branch_gets_its_own_earlier_features():
     assert spy.calls[0][3] is None and spy.calls[1][3] is None
     for i, (free, _, mask, previous) in enumerate(spy.calls[2:], start=2):
         assert previous.features[0, 0, 0] == (i - 2 + 1) + float(free), "another branch's features"
-        assert torch.equal(previous.mask, spy.calls[i - 2][2])
+        assert torch.equal(previous.mask, spy.calls[i - 2][2].expand(2, -1))
         assert (previous.mask & mask).sum() == mask.sum()
     spy.calls.clear()
     generate(spy, label, Schedule(num_steps=3, reuse=False))
     assert all(previous is None for *_, previous in spy.calls)
+
+
+def test_all_masks_are_looked_at_once_a_class(model):
+    """Rows of one class share their first guess, and every row gets that of its own class."""
+    label = torch.tensor([4, 1, 4, 4, 1])
+    codes, mask = torch.zeros(5, 64, dtype=torch.int64), torch.ones(5, 64, dtype=torch.bool)
+    logits, _, state = model.guess(codes, label, mask)
+    rows = []
+    guess = model.guess
+    model.guess = lambda codes, *rest: rows.append(len(codes)) or guess(codes, *rest)
+    found, hidden, shared = unmask._first_guess(model, label)
+    del model.guess
+    assert rows == [2] and torch.equal(hidden, positions(mask)) and torch.equal(shared.mask, mask)
+    torch.testing.assert_close(found, logits, rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(shared.features, state.features, rtol=1e-5, atol=1e-5)
 
 
 def test_guidance_lags_one_step_and_grows_linearly(monkeypatch):

@@ -12,7 +12,7 @@ import pytest
 from gentok.book import pages, pairs
 
 ROOT = pairs.find_root()
-PATTERNED = ["enat", "matformer", "mogo", "point_mae", "vsae"]  # slugs
+PATTERNED = ["axial", "cvt", "enat", "fa_vae", "matformer", "mogo", "point_mae", "vsae"]  # slugs
 every_chapter = pytest.mark.parametrize("slug", PATTERNED)
 
 LINES, CELL_LINES, SECONDS = 250, 20, 300

@@ -22,6 +22,7 @@ CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 REMOTE = re.compile(r"^(https?:)?//", re.I)
 # What a browser loads by itself, as opposed to a link that a reader may follow.
 LOADS = {"src", "srcset", "poster", "data"}
+CHAPTERS = [page for page in TOC if page.startswith("notebooks/")]
 PRIMER = "book/primers/vector_quantisation"
 pytestmark = [pytest.mark.book, pytest.mark.slow]
 every_page = pytest.mark.parametrize("page", TOC)
@@ -175,8 +176,9 @@ function contrast(page, node) {
   const [low, high] = [ink, luminance(paper)].sort((a, b) => a - b);
   return (high + 0.05) / (low + 0.05);
 }
-frame.addEventListener("load", () => setTimeout(() => {
+frame.addEventListener("load", () => setTimeout(async () => {
   const page = frame.contentWindow, root = page.document.documentElement;
+  await page.MathJax?.startup?.promise;
   const all = (query) => [...page.document.querySelectorAll(query)];
   const wider = (node) => node.scrollWidth > node.clientWidth + 1;
   const seen = { page: root.scrollWidth, tables: all("table.gentok-rows").length };
@@ -185,6 +187,8 @@ frame.addEventListener("load", () => setTimeout(() => {
     .map((node) => node.textContent.slice(0, 60));
   seen.wide_code = all("div.cell_input pre, .gentok-code pre").filter(wider)
     .map((node) => node.textContent.slice(0, 60));
+  seen.formulas = all("div.math mjx-container").length;
+  seen.wide_formulas = all("div.math").filter(wider).map((node) => node.id || node.textContent);
   root.dataset.theme = "dark";
   seen.faint = all("figcaption, figcaption *, caption, .gentok-rows *, .gentok-code p *")
     .filter((node) => contrast(page, node) < 4.5)
@@ -212,7 +216,7 @@ def look(page: str, width: int, profile: Path) -> dict:
 
 @pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed")
 @pytest.mark.parametrize("width", [1366, 390])
-@pytest.mark.parametrize("page", ["notebooks/tokens/enat", "book/teaching", "book/ledger", PRIMER])
+@pytest.mark.parametrize("page", [*CHAPTERS, "book/teaching", "book/ledger", PRIMER])
 def test_nothing_scrolls_sideways_and_captions_are_legible(site, page, width, tmp_path):
     seen = look(page, width, tmp_path / "profile")
     assert seen["page"] <= width, "the page is wider than the window"
@@ -220,3 +224,5 @@ def test_nothing_scrolls_sideways_and_captions_are_legible(site, page, width, tm
     assert seen["faint"] == [], "captions need a contrast of 4.5 in the dark theme"
     if width == 1366:
         assert seen["wide_code"] == [], "code is cut at the usual width of a laptop"
+        assert seen["wide_formulas"] == [], "formulas are cut at the usual width of a laptop"
+        assert seen["formulas"] or page not in CHAPTERS, "formulas are not set"

@@ -76,6 +76,15 @@ def test_parts_are_the_rows_of_the_whole(folder, workers):
     draw.close()
 
 
+def test_a_function_of_rows_leaves_the_parts(folder):
+    """What is changed row by row is still read by each process for itself."""
+    draw, _ = folder_batches(folder, 16, 6, seed=3, workers=0)
+    halved = read_ahead.Mapped(draw, lambda batch, *_: {"image": batch["image"] / 2})
+    whole = draw(5)["image"] / 2
+    assert torch.equal(halved(5)["image"], whole)
+    assert torch.equal(halved.part(5, 1, 3)["image"], whole[2:4])
+
+
 @pytest.mark.parametrize("workers", [0, 2])
 def test_reading_draws_no_noise(folder, workers):
     """A resumed run starts its readers at another step; the noise of the steps must not shift."""

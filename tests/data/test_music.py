@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gentok.data import render_music, sample_music
-from gentok.data.music import INSTRUMENTS, KEYS, MODES, TONICS, VOICES, frequency
+from gentok.data.music import INSTRUMENTS, KEYS, LOUDNESS, MODES, TONICS, VOICES, frequency
 
 RATE = 16000
 
@@ -141,3 +141,19 @@ def test_clips_are_reproducible():
 def test_bad_input(call):
     with pytest.raises(ValueError, match="got"):
         call()
+
+
+def test_voices_add_up_and_may_be_left_out(music):
+    """The sound of all voices is the sum of the sounds of each, by their shares of loudness."""
+    alone = [
+        render_music(music, 0.5, 4000, tuple(float(i == voice) for i in range(4)))
+        for voice in range(4)
+    ]
+    together = sum(share * wave for share, wave in zip(LOUDNESS, alone, strict=True))
+    torch.testing.assert_close(
+        together / sum(LOUDNESS), render_music(music, 0.5, 4000), rtol=0, atol=1e-6
+    )
+    assert float(alone[0].abs().max()) > 0.1
+    for wrong in ((1.0, 1.0), (0.0,) * 4, (1.0, -1.0, 0.0, 0.0)):
+        with pytest.raises(ValueError, match="loudness must hold 4 numbers"):
+            render_music(music, 0.5, 4000, wrong)

@@ -13,6 +13,7 @@ from gentok.data import (
     plain_shapes,
     render_images,
     sample_scenes,
+    scattered_shapes,
     to_uint8,
 )
 from gentok.data.plain_shapes import EASIEST
@@ -65,3 +66,30 @@ def test_centred_shapes_are_five_outlines_of_one_size():
     names = [SHAPES[int(k)] for k in judge(images.floats()).argmax(1)]
     right = [name == EASIEST[int(k)] for name, k in zip(names, images.labels, strict=True)]
     assert sum(right) >= 195
+
+
+def test_scattered_shapes_keep_their_size_in_pixels_and_lie_anywhere():
+    radius = {}
+    for size in (32, 64):
+        images = scattered_shapes(300, size, seed=4, kinds=("disc",))
+        again = scattered_shapes(300, size, seed=4, kinds=("disc",))
+        assert images.class_names == ("disc",) and images.images.shape == (300, 3, size, size)
+        assert torch.equal(images.images, again.images) and set(images.labels.tolist()) == {0}
+        # Floors are muted, most of the eight colours vivid: their pixels tell place and area.
+        colour = images.floats().amax(1) - images.floats().amin(1)  # (n, H, W)
+        inside = (colour > 0.7).float()
+        area = inside.sum((1, 2))
+        vivid = area > 30
+        assert vivid.float().mean() > 0.6
+        radius[size] = (area[vivid] / torch.pi).sqrt()
+        column = (inside * torch.arange(size)).sum((1, 2))[vivid] / area[vivid]
+        assert column.min() < 0.35 * size and column.max() > 0.65 * size
+    assert float(radius[32].median()) == pytest.approx(float(radius[64].median()), rel=0.1)
+    assert radius[32].max() > 2 * radius[32].min() and radius[64].max() < 14
+
+
+def test_scattered_shapes_name_what_is_wrong():
+    with pytest.raises(ValueError, match="size must be at least 28"):
+        scattered_shapes(2, 24)
+    with pytest.raises(ValueError, match=r"kinds: unknown \['blob'\]"):
+        scattered_shapes(2, kinds=("disc", "blob"))

@@ -46,6 +46,41 @@ def test_train_resume_and_sample(tmp_path, monkeypatch):
         assert (sound.getframerate(), sound.getnframes()) == (8000, 2 * 2 * 12_000)
 
 
+def test_plans_of_the_book_s_presets():
+    """One plan for chapter, studies and command; the deep one differs in depth, steps and rate."""
+    level = Profile("study", (0,), "cpu")
+    study, deep, world = (recipe.plan(name, level) for name in ("study", "deep", "world"))
+    assert {task.data for task in (study, deep, world)} == {"tunes"}
+    assert deep.student.lr > study.student.lr and deep.size.depth > study.size.depth
+    assert replace(deep.size, depth=study.size.depth) == study.size
+    assert replace(deep, size=study.size, student=study.student) == study
+    kept = recipe.plan("world", Profile("long", (0,), "cpu"))
+    assert kept.student.steps > 5 * study.student.steps and kept.clips > study.clips
+    for task in (study, world):
+        config, codec = task.size, task.codec_size
+        assert (config.rate, config.stride) == (codec.rate, codec.hop)
+        assert config.num_codebooks == codec.num_codebooks
+        assert config.codebook_size == codec.codebook_size
+
+
+@pytest.mark.slow
+def test_weights_are_made_of_both_networks_and_measured(tmp_path, monkeypatch):
+    small = replace(PRESETS["study"], conv_channels=8, dim=16, depth=1)
+    monkeypatch.setitem(PRESETS, "study", small)
+    monkeypatch.setattr(recipe, "PROBED", 60)
+    out = tmp_path / "mert.safetensors"
+    recipe.train("study", SMOKE, out=out, resume=False, seed=0)
+    system = recipe.Listener(**recipe.WEIGHTS.collect(out)).eval()
+    wave = 0.1 * torch.randn(2, 12_000)
+    assert system.encode(wave).shape == (2, 2, 73, 16)
+    assert system.resynthesise(wave, 2).shape == (2, 12_000)
+    found = recipe.measure(system, 30)
+    assert found == recipe.measure(system, 30), "not repeatable"
+    assert len(found) == 12 and all(v >= 0 for v in found.values())
+    recipe.sample(out, tmp_path / "a.png", n=1, seed=0)
+    assert (tmp_path / "a.wav").is_file()
+
+
 def test_published_presets_ask_for_their_recordings(monkeypatch, tmp_path):
     monkeypatch.setenv("GENTOK_DATA", str(tmp_path))
     with pytest.raises(FileNotFoundError, match="recordings of music at 24 kHz"):

@@ -45,6 +45,33 @@ def test_published_presets_ask_for_their_images(monkeypatch, tmp_path):
         recipe.train("imagenet-32", SMOKE, out=None, resume=False, seed=0)
 
 
+def test_the_plan_of_the_study_is_small_and_of_the_papers_parts():
+    task = recipe.plan("study-8", Profile("study", (0,), "cpu"))
+    assert task.size == PRESETS["study-8"] and task.data == "digits"
+    assert min(task.size.exterior_layers, task.size.outer_layers, task.size.inner_layers) == 2
+    drawn = recipe.pixels(task, 0)(0)["pixels"]
+    assert drawn.shape == (task.model.batch_size, 3, 8, 8) and drawn.max() < 8
+    other = recipe.pixels(task, 1)(0)["pixels"]
+    assert not torch.equal(drawn, other), "another seed brings other pictures"
+
+
+def test_weights_are_measured_on_held_out_digits_and_on_samples(monkeypatch):
+    torch.manual_seed(0)
+    network = build(replace(SMALL, image_size=8)).eval()
+    before = torch.get_rng_state()
+    found = recipe.WEIGHTS.measure(network, 12)
+    assert torch.equal(torch.get_rng_state(), before), "the page's random numbers were moved"
+    assert found == recipe.WEIGHTS.measure(network, 12)
+    assert found["bits_per_dim"] == pytest.approx(4, abs=1e-3)  # untrained: log2 of 16 values
+    assert found["legible_accuracy"] < 0.5 < found["legible_accuracy_on_data"]
+    assert set(found) == {
+        "bits_per_dim",
+        *(f"bits_plane_{c}" for c in range(3)),
+        *(f"legible_accuracy{what}" for what in ("", "_on_data", "_on_shuffled")),
+        *(f"completed_accuracy{what}" for what in ("", "_by_others")),
+    }
+
+
 def test_sizes_below_the_digits_have_no_data(monkeypatch):
     monkeypatch.setitem(PRESETS, "tiny", replace(SMALL, image_size=6))
     with pytest.raises(ValueError, match="side must be 8 or more, got 6"):

@@ -12,7 +12,12 @@ from gentok.data.imageset import ImageSet, batches, generator, to_float, to_uint
 from gentok.data.motion import Motion, forward_kinematics, sample_motions
 from gentok.data.music import Music, render_music, sample_music
 from gentok.data.photos import PHOTOGRAPHS, photographs
-from gentok.data.plain_shapes import centred_shapes, plain_scenes, plain_shapes
+from gentok.data.plain_shapes import (
+    centred_shapes,
+    plain_scenes,
+    plain_shapes,
+    scattered_shapes,
+)
 from gentok.data.real_images import cifar10, mnist
 from gentok.data.real_shapes import Mesh, meshes, mocap
 from gentok.data.real_sound import Sounds, chorales, spoken_digits
@@ -84,6 +89,7 @@ __all__ = [
     "sample_motions",
     "sample_music",
     "sample_scenes",
+    "scattered_shapes",
     "scene_graphs",
     "signed_distance",
     "solid_mesh",

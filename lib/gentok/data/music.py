@@ -150,7 +150,12 @@ def sample_music(n: int, steps: int = 16, seed: int = 0) -> Music:
     )
 
 
-def render_music(music: Music, seconds: float = 2.0, rate: int = 16000) -> Tensor:
+def render_music(
+    music: Music,
+    seconds: float = 2.0,
+    rate: int = 16000,
+    loudness: tuple[float, ...] = LOUDNESS,
+) -> Tensor:
     """Sound of the clips: (n, L) float32 in [-1, 1], L = seconds * rate.
 
     Harmonics above half the rate are left out. A clip shorter than ``seconds`` ends in silence.
@@ -158,13 +163,16 @@ def render_music(music: Music, seconds: float = 2.0, rate: int = 16000) -> Tenso
     Args:
         music: n clips.
         seconds: length; ``rate``: samples a second, Hertz.
+        loudness: of each of the four voices, at least 0; 0 leaves a voice out.
 
     Raises:
-        ValueError: if there would be no sample.
+        ValueError: if there would be no sample, or no voice.
     """
     length = round(seconds * rate)
     if length < 1 or rate < 1:
         raise ValueError(f"seconds and rate must be above 0, got {seconds} and {rate}")
+    if len(loudness) != len(VOICES) or min(loudness) < 0 or not any(loudness):
+        raise ValueError(f"loudness must hold {len(VOICES)} numbers from 0 up, got {loudness}")
     weights = torch.tensor([w for w, _, _ in INSTRUMENTS.values()])[music.instrument]  # (n, 6)
     shape = torch.tensor([(a, d) for _, a, d in INSTRUMENTS.values()])[music.instrument]
     attack, decay = shape[:, 0, None], shape[:, 1, None]
@@ -173,16 +181,18 @@ def render_music(music: Music, seconds: float = 2.0, rate: int = 16000) -> Tenso
     at = (time / music.step[:, None]).long()  # (n, L), which eighth note
     sounds, at = at < steps, at.clamp_max(steps - 1)
     wave = torch.zeros(len(music), length)
-    for voice, loudness in enumerate(LOUDNESS):
+    for voice, loud in enumerate(loudness):
+        if not loud:
+            continue
         start = music.onset[:, voice].gather(1, at)  # (n, L)
         held = music.onset[:, voice, :, None] == music.onset[:, voice, None]  # (n, S, S)
         end = (music.onset[:, voice] + held.sum(2)).gather(1, at) * music.step[:, None]
         since = time - start * music.step[:, None]  # seconds since the note began
         rise = (since / attack).clamp(0, 1) * ((end - time) / RELEASE).clamp(0, 1)
-        envelope = rise * torch.exp(-decay * since) * sounds * loudness
+        envelope = rise * torch.exp(-decay * since) * sounds * loud
         f0 = frequency(music.pitch[:, voice]).gather(1, at)  # (n, L)
         wave += envelope * _harmonics(f0, since, weights, rate)
-    return wave / (sum(LOUDNESS) * weights.sum(1, keepdim=True))  # no clip can exceed 1
+    return wave / (sum(loudness) * weights.sum(1, keepdim=True))  # no clip can exceed 1
 
 
 def _harmonics(f0: Tensor, since: Tensor, weights: Tensor, rate: int) -> Tensor:

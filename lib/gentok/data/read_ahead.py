@@ -94,6 +94,27 @@ class ReadAhead:
         )
 
 
+class Mapped:
+    """A batch source whose batches pass a function, each process's rows by themselves.
+
+    Args:
+        source: what it reads from.
+        change: ``change(batch, step, index, count)`` -> a batch of as many rows; they are part
+            ``index`` of ``count`` equal parts of the step's batch.
+    """
+
+    def __init__(self, source: ReadAhead, change: Callable[..., Any]):
+        self.source, self.change = source, change
+
+    def __call__(self, step: int) -> Any:
+        """The whole batch of a step."""
+        return self.part(step, 0, 1)
+
+    def part(self, step: int, index: int, count: int) -> Any:
+        """As :meth:`ReadAhead.part`."""
+        return self.change(self.source.part(step, index, count), step, index, count)
+
+
 def _deaf(worker: int) -> None:
     """Ctrl-C goes to all processes of a terminal; whoever asks for batches decides when to stop."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)

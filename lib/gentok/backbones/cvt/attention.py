@@ -51,7 +51,7 @@ class ConvAttention(nn.Module):
     def __init__(self, dim: int, num_heads: int, projection: str = "dw_bn", kv_stride: int = 2):
         super().__init__()
         if dim % num_heads:
-            raise ValueError(f"heads must divide widths, got {num_heads} heads, width {dim}")
+            raise ValueError(f"num_heads must divide widths, got {num_heads} heads, width {dim}")
         if projection not in PROJECTIONS:
             raise ValueError(f"unknown projection {projection!r}; accepted: {PROJECTIONS}")
         if kv_stride < 1:

@@ -41,7 +41,7 @@ class CvTConfig:
         image_size: side in pixels that position tables are made for; without tables, that of
             `example` alone.
         num_classes: K.
-        widths, depths, heads: C, blocks and h of each stage.
+        widths, depths, num_heads: C, blocks and h of each stage.
         embed_kernels, embed_strides, embed_paddings: of each stage's token embedding, in pixels.
         projections: of each stage: ``"dw_bn"``, or ``"linear"`` for queries, keys and values
             without a convolution (an ablation of the paper). A linear projection has no stride:
@@ -60,7 +60,7 @@ class CvTConfig:
     num_classes: int = 1000
     widths: tuple[int, int, int] = (64, 192, 384)
     depths: tuple[int, int, int] = (1, 2, 10)
-    heads: tuple[int, int, int] = (1, 3, 6)
+    num_heads: tuple[int, int, int] = (1, 3, 6)
     embed_kernels: tuple[int, int, int] = (7, 3, 3)
     embed_strides: tuple[int, int, int] = (4, 2, 2)
     embed_paddings: tuple[int, int, int] = (2, 1, 1)
@@ -75,20 +75,26 @@ class CvTConfig:
     published_params: int | None = None
 
 
+# 32 pixels: grids of 16, 8 and 4, so the first embedding is a 3x3 convolution of stride 2. So
+# narrow a network needs a louder start: at 0.02 next to no signal passes its layers. A training of
+# minutes needs no stochastic depth.
+SMALL = CvTConfig(
+    image_size=32,
+    num_classes=15,
+    widths=(16, 32, 64),
+    depths=(1, 1, 2),
+    num_heads=(1, 2, 4),
+    embed_kernels=(3, 3, 3),
+    embed_strides=(2, 2, 2),
+    embed_paddings=(1, 1, 1),
+    drop_path=(0.0, 0.0, 0.0),
+    init_std=0.1,
+)
+
 PRESETS: dict[str, CvTConfig] = {
-    # 32 pixels: grids of 16, 8 and 4, so the first embedding is a 3x3 convolution of stride 2. So
-    # narrow a network needs a louder start: at 0.02 next to no signal passes its layers.
-    "tiny": CvTConfig(
-        image_size=32,
-        num_classes=15,  # photographs that patches are cut from
-        widths=(16, 32, 64),
-        depths=(1, 1, 2),
-        heads=(1, 2, 4),
-        embed_kernels=(3, 3, 3),
-        embed_strides=(2, 2, 2),
-        embed_paddings=(1, 1, 1),
-        init_std=0.1,
-    ),
+    "tiny": replace(SMALL, drop_path=(0.0, 0.0, 0.1)),  # 15 photographs that patches are cut from
+    "study-32": replace(SMALL, num_classes=5),  # five kinds of shape, at one side
+    "world-32": replace(SMALL, num_classes=5),  # the same network, trained longer and at two sides
     # published_params: the released code; the paper rounds to 19.98, 31.54 and 276.7 millions.
     "cvt-13": CvTConfig(published_params=19_997_480),
     "cvt-21": CvTConfig(depths=(1, 4, 16), published_params=31_622_696),
@@ -96,7 +102,7 @@ PRESETS: dict[str, CvTConfig] = {
         image_size=384,
         widths=(192, 768, 1024),
         depths=(2, 2, 20),
-        heads=(3, 12, 16),
+        num_heads=(3, 12, 16),
         drop_path=(0.0, 0.0, 0.3),
         published_params=277_196_392,
     ),
@@ -125,7 +131,9 @@ class ConvEmbed(nn.Module):
 def cvt_block(config: CvTConfig, stage: int, drop: float) -> PreNormBlock:
     """Pre-norm block of a stage: (B, N, C) and the grid's size -> (B, N, C)."""
     dim = config.widths[stage]
-    attention = ConvAttention(dim, config.heads[stage], config.projections[stage], config.kv_stride)
+    attention = ConvAttention(
+        dim, config.num_heads[stage], config.projections[stage], config.kv_stride
+    )
     mlp = Mlp(dim, config.mlp_ratio * dim, ACTIVATIONS[config.activation])
     return PreNormBlock(dim, attention, mlp, eps=1e-5, drop_path=drop)
 
@@ -250,7 +258,7 @@ class CvT(Classifier):
 
 def _check(config: CvTConfig) -> None:
     for name in (
-        *("widths", "depths", "heads", "projections", "drop_path"),
+        *("widths", "depths", "num_heads", "projections", "drop_path"),
         *("embed_kernels", "embed_strides", "embed_paddings"),
     ):
         if len(getattr(config, name)) != 3:

@@ -85,7 +85,7 @@ def our_config(
         num_classes=theirs.num_labels,
         widths=tuple(theirs.embed_dim),
         depths=tuple(theirs.depth),
-        heads=tuple(theirs.num_heads),
+        num_heads=tuple(theirs.num_heads),
         embed_kernels=tuple(theirs.patch_sizes),
         embed_strides=tuple(theirs.patch_stride),
         embed_paddings=tuple(theirs.patch_padding),

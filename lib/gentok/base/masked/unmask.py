@@ -14,6 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from gentok.base.masked.groups import State
 from gentok.process.guidance import guide
 from gentok.process.masked import gumbel, gumbel_at, num_masked_after, remask
 
@@ -108,6 +109,9 @@ def generate(
         for name, condition in branches.items():
             if name == "free" and schedule.guidance_scale == 0:
                 continue
+            if step == 0:
+                logits[name], hidden, states[name] = _first_guess(network, condition)
+                continue
             previous = states[name] if schedule.reuse else None
             logits[name], hidden, states[name] = network.guess(codes, condition, mask, previous)
         guided = logits["given"]
@@ -126,3 +130,11 @@ def generate(
         if trace is not None:
             trace.append(Trace(codes, mask, states["given"].features))
     return codes
+
+
+def _first_guess(network: torch.nn.Module, label: Tensor) -> tuple[Tensor, Tensor, State]:
+    """The guess when all is masked: grids of one class are alike then, and one stands for all."""
+    kinds, row = label.unique(return_inverse=True)  # (kinds,), (B,)
+    codes = torch.zeros(len(kinds), network.config.num_tokens, dtype=torch.int64, device=row.device)
+    logits, hidden, state = network.guess(codes, kinds, torch.ones_like(codes, dtype=torch.bool))
+    return logits[row], hidden[row], State(state.features[row], state.mask[row])

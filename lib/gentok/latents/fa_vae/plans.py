@@ -78,9 +78,9 @@ def plan(preset: str, profile: Profile) -> Plan:
     if preset == "world-32":
         return _world(size, profile)
     if preset == "photographs-64":
-        return _photographs(size, profile, preset, 8, 2e-3, cpu=300, long=2000)
+        return _photographs(size, profile, preset, 8, 2e-3, cpu=300, long=2500)
     if preset == "study-32":
-        return _photographs(size, profile, preset, 16, 3e-3, cpu=600, long=600)
+        return _photographs(size, profile, preset, 16, 3e-3, cpu=450, long=450)
     return _tiny(size, profile)
 
 

@@ -9,7 +9,7 @@ released configurations and code. HuBERT's masked cross-entropy: Hsu et al. 2021
 Shapes: B batch, L samples, T frames, M hidden frames of a clip, Q codebooks, D channels, K bins.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
@@ -19,7 +19,7 @@ from gentok.nn.spectrogram import ConstantQ
 from gentok.signals.mert.masking import mix_in_batch, span_mask
 from gentok.signals.mert.wave_encoder import WaveEncoder, WaveEncoderConfig
 
-SPARE_FRAMES = 2  # targets of a clip may outnumber the unpadded convolutions' frames by this
+SPARE_FRAMES = 3  # targets of a clip may outnumber the unpadded convolutions' frames by this
 
 
 @dataclass(frozen=True)
@@ -30,6 +30,8 @@ class MERTConfig(WaveEncoderConfig):
         num_codebooks: Q; ``codebook_size``: codes of each.
         special_symbols: labels that fairseq's dictionaries hold before the first code.
         final_dim: width in which frames and label vectors are compared.
+        label_low: label vectors start uniform in [``label_low``, 1). Released is 0: then all labels
+            look much alike at first, which 400,000 updates forget and 1,000 do not.
         temperature: cosines are divided by it, so logits lie within +-1 / temperature.
         cqt_bins: K; ``cqt_bins_per_octave``, ``cqt_low`` (Hertz): of the musical teacher.
         rvq_weight, cqt_weight: of the two teachers; ``feature_penalty``: of the mean square of the
@@ -45,6 +47,7 @@ class MERTConfig(WaveEncoderConfig):
     codebook_size: int = 1024
     special_symbols: int = 4
     final_dim: int = 64
+    label_low: float = 0.0
     temperature: float = 0.1
     cqt_bins: int = 336
     cqt_bins_per_octave: int = 48
@@ -65,35 +68,47 @@ class MERTConfig(WaveEncoderConfig):
         return self.codebook_size + self.special_symbols
 
 
+# What a constant-Q teacher weighs against the codes is its mean square over their nats: a student
+# that draws nothing loses the one, a student that knows nothing the other. Published: magnitudes at
+# 24 kHz with 48 bins an octave over 8 ln 1028. A weight of CQT_BALANCE restores that share at 8 kHz
+# with bins of a semitone and four codebooks of 68 labels (a test computes it).
+CQT_BALANCE = 0.65
+# 8 kHz, 50 frames a second by four convolutions instead of seven, 1.5 s, bins of a semitone. Its
+# constant-Q teacher has the weight of the book's first study, some twenty times the balanced one.
+# A penalty of 10 would silence the convolutions in so short a training before they speak.
+TINY = MERTConfig(
+    rate=8000,
+    conv_channels=32,
+    conv_kernels=(10, 8, 8, 4),
+    conv_strides=(5, 4, 4, 2),
+    dim=64,
+    depth=3,
+    num_heads=4,
+    position_kernel=32,
+    position_groups=4,
+    dropout=0.0,
+    layer_drop=0.0,
+    feature_gradient=1.0,
+    num_codebooks=4,
+    codebook_size=64,
+    final_dim=32,
+    cqt_bins=60,
+    cqt_bins_per_octave=12,
+    cqt_low=65.41,
+    cqt_weight=12.0,
+    feature_penalty=0.1,
+    mixture_lengths=(1200, 2400),
+    clip=12_000,
+)
+# 330M's layout, which bears a higher rate; label vectors start on all sides: minutes are enough.
+STUDY = replace(TINY, pre_norm=True, label_low=-1.0, cqt_weight=CQT_BALANCE)
 PRESETS: dict[str, MERTConfig] = {
-    # 8 kHz, 50 frames a second by four convolutions instead of seven, clips of 1.5 s, bins of a
-    # semitone. Tones of the constant-Q transform are twelve times shorter than at 24 kHz with 48
-    # bins an octave, and so is their energy: a weight of 12 restores the published balance.
-    # A penalty of 10 would silence the convolutions in so short a training before they speak.
-    "tiny": MERTConfig(
-        rate=8000,
-        conv_channels=32,
-        conv_kernels=(10, 8, 8, 4),
-        conv_strides=(5, 4, 4, 2),
-        dim=64,
-        depth=3,
-        num_heads=4,
-        position_kernel=32,
-        position_groups=4,
-        dropout=0.0,
-        layer_drop=0.0,
-        feature_gradient=1.0,
-        num_codebooks=4,
-        codebook_size=64,
-        final_dim=32,
-        cqt_bins=60,
-        cqt_bins_per_octave=12,
-        cqt_low=65.41,
-        cqt_weight=12.0,
-        feature_penalty=0.1,
-        mixture_lengths=(1200, 2400),
-        clip=12_000,
-    ),
+    "tiny": TINY,
+    # What the chapter trains live and compares; deeper, to see whether training is stable; and what
+    # the book's weights hold.
+    "study": STUDY,
+    "deep": replace(STUDY, depth=8),
+    "world": replace(STUDY, conv_channels=64, dim=128, depth=4, position_groups=8, final_dim=64),
     "mert-95m": MERTConfig(published_params=94_371_712),
     "mert-330m": MERTConfig(
         dim=1024,
@@ -120,7 +135,9 @@ class CodeHead(nn.Module):
         shape = (config.num_codebooks, config.num_classes, config.final_dim)
         self.temperature, self.first = config.temperature, config.special_symbols
         self.project = nn.Linear(config.dim, config.num_codebooks * config.final_dim)
-        self.labels = nn.Parameter(torch.empty(shape).uniform_())  # (Q, classes, final)
+        self.labels = nn.Parameter(
+            torch.empty(shape).uniform_(config.label_low, 1)
+        )  # (Q, classes, final)
 
     def forward(self, x: Tensor) -> Tensor:
         """Frames (B, M, D) -> logits (B, M, Q, classes), within +-1 / temperature."""
@@ -164,12 +181,19 @@ class MERT(nn.Module):
         """Clean waveforms (B, L) -> hidden states of every layer, (B, depth + 1, T, D)."""
         return self.encoder(x)
 
+    @torch.no_grad()
+    def musical(self, wave: Tensor) -> Tensor:
+        """The musical teacher's targets of clean clips: (B, L) -> magnitudes (B, T, K)."""
+        frames = self.config.num_frames(wave.shape[1])
+        return self.constant_q(wave)[..., :frames].transpose(1, 2)
+
     def loss(self, batch: dict, step: int = 0) -> tuple[Tensor, dict[str, Tensor]]:
         """Masked prediction of both teachers.
 
         Args:
             batch: ``wave``, clean clips (B, L); ``codes`` of the acoustic teacher for the same
-                clips, (B, T', Q), T' = T or a little more: the surplus is cut off.
+                clips, (B, T', Q), T' = T or a little more: the surplus is cut off; and, where it
+                was computed beforehand, ``cqt``: :meth:`musical` of the same clips.
 
         Returns:
             the total, and ``rvq`` (nats a hidden frame, summed over codebooks), ``cqt`` (squared
@@ -183,7 +207,7 @@ class MERT(nn.Module):
         frames = config.num_frames(wave.shape[1])
         codes = self._aligned(batch["codes"], frames)
         # The targets first: they are those of the clean sound.
-        magnitudes = self.constant_q(wave)[..., :frames].transpose(1, 2)  # (B, T, K)
+        magnitudes = batch["cqt"] if "cqt" in batch else self.musical(wave)  # (B, T, K)
         mixed = mix_in_batch(wave, config.mixture_probability, config.mixture_lengths)
         mask, index = (
             part.to(wave.device)

@@ -1,133 +1,53 @@
 """How `gentok train mert` trains: the acoustic teacher if it is ours, then the student.
 
-Published plan (released configurations): Adam with betas (0.9, 0.98) and weight decay 0.01, 400,000
-updates, warm-up over 32,000, then linearly down. 95M: learning rate 5e-4, clipping at 10, about
-1.5 hours of audio an update. 330M: 1.5e-3, clipping at 1, about 5.3 hours. They trained in float16
-with epsilon 1e-6; here it is bfloat16 and Adam's usual epsilon.
+What belongs to a preset (data, steps, learning rates) stands in `gentok.signals.mert.plans`.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, fields
 from functools import lru_cache
 from pathlib import Path
 
-import matplotlib.pyplot as plt
 import torch
 from torch import Tensor, nn
 
-from gentok.data import Music, batches, generator, render_music, sample_music
+from gentok.data import batches, generator
 from gentok.data.folder import find, missing
 from gentok.data.real_sound import decode_wav
-from gentok.show import plot
-from gentok.show.media import save_wav
-from gentok.signals.mert import codec
+from gentok.signals.mert import codec, spectral_codec
 from gentok.signals.mert.codec import CodecConfig, EnCodecTeacher
-from gentok.signals.mert.model import PRESETS, MERTConfig, build
+from gentok.signals.mert.guesses import sample
+from gentok.signals.mert.judging import QUESTIONS, Exam, spectral_errors, untrained
+from gentok.signals.mert.kmeans_teacher import KMeansTeacher
+from gentok.signals.mert.model import MERT, MERTConfig, build
+from gentok.signals.mert.plans import Plan, codec_stage, plan
+from gentok.signals.mert.spectral_codec import SpectralCodec, SpectralCodecConfig
+from gentok.signals.mert.system import Listener
+from gentok.signals.mert.tunes import compose, tunes
 from gentok.training.loop import Fit, fit, load_model
-from gentok.training.plan import Stage, preset_of
 from gentok.training.profiles import Profile
 from gentok.training.stages import stage
+from gentok.training.weights import Learned, Weights
 
+__all__ = [
+    "WEIGHTS",
+    "Plan",
+    "codes_of",
+    "compose",
+    "measure",
+    "plan",
+    "sample",
+    "targets_of",
+    "train",
+    "train_codec",
+    "train_spectral",
+]
 Batches = Callable[[int], dict[str, Tensor]]
 MUSIC = "music"  # of GENTOK_DATA: 24 kHz mono WAV files for the published presets
 ENCODEC = "encodec_24khz"  # of GENTOK_DATA, in the hub's format
 ENCODEC_HUB = "facebook/encodec_24khz"
-
-
-@dataclass(frozen=True)
-class Plan:
-    """What decides a training of MERT.
-
-    Args:
-        data: ``"procedural"`` (music of the book's world, with the codes of a codec that is trained
-            on it first) or ``"folder"``: WAV files of ``GENTOK_DATA/music`` at 24 kHz, with EnCodec
-            from ``GENTOK_DATA/encodec_24khz`` or, if that is absent, from the hub.
-        clips: how many procedural ones.
-        size: of the student; ``codec_size``: of a codec of our own.
-        student, codec: how each is trained.
-    """
-
-    data: str
-    clips: int
-    size: MERTConfig
-    codec_size: CodecConfig | None
-    student: Stage
-    codec: Stage | None
-
-
-# What differs between the published sizes: the rate, and how a batch of 1.5 or 5.3 hours is cut.
-PUBLISHED = {
-    "mert-95m": {"lr": 5e-4, "clip": 10.0, "batch_size": 1024, "accumulate": 16},
-    "mert-330m": {"lr": 1.5e-3, "clip": 1.0, "batch_size": 3584, "accumulate": 64},
-}
-
-
-def plan(preset: str, profile: Profile) -> Plan:
-    """The training of a preset.
-
-    Raises:
-        ValueError: if there is no such preset.
-    """
-    size = preset_of(PRESETS, preset)
-    if preset in PUBLISHED:
-        return Plan("folder", 0, size, None, _published(profile, **PUBLISHED[preset]), None)
-    steps = profile.pick(smoke=4, cpu=1000, gpu=20_000)
-    student = Stage(
-        steps=steps,
-        batch_size=8,
-        lr=1e-3,
-        betas=(0.9, 0.98),
-        weight_decay=0.01,
-        warmup=round(0.08 * steps),
-        schedule="linear",
-        clip=10.0,
-    )
-    codec_size = CodecConfig(
-        rate=size.rate,
-        strides=size.conv_strides,
-        num_codebooks=size.num_codebooks,
-        codebook_size=size.codebook_size,
-    )
-    how = codec_stage(profile.pick(smoke=4, cpu=600, gpu=10_000))
-    return Plan("procedural", profile.pick(smoke=32, cpu=2048), size, codec_size, student, how)
-
-
-def _published(profile: Profile, lr: float, clip: float, batch_size: int, accumulate: int) -> Stage:
-    steps = profile.pick(smoke=4, cpu=1000, gpu=400_000)
-    return Stage(
-        steps=steps,
-        batch_size=profile.pick(smoke=2, cpu=2, gpu=batch_size),
-        lr=lr,
-        betas=(0.9, 0.98),
-        weight_decay=0.01,
-        warmup=round(0.08 * steps),
-        schedule="linear",
-        clip=clip,
-        accumulate=profile.pick(smoke=1, cpu=1, gpu=accumulate),
-        precision="bf16" if profile.device != "cpu" else "no",
-    )
-
-
-def codec_stage(steps: int) -> Stage:
-    """How the small codec is trained."""
-    return Stage(
-        steps=steps,
-        batch_size=8,
-        lr=2e-3,
-        betas=(0.9, 0.99),
-        warmup=min(20, steps - 1),
-        schedule="cosine",
-    )
-
-
-def compose(n: int, seed: int, length: int, rate: int) -> tuple[Music, Tensor]:
-    """``n`` clips of procedural music and their sound, (n, ``length``) at ``rate`` Hertz."""
-    music = sample_music(n, steps=16, seed=seed)
-    parts = []
-    for first in range(0, n, 32):  # more at once would not fit the processor's cache
-        rows = {f.name: getattr(music, f.name)[first : first + 32] for f in fields(music)}
-        parts.append(render_music(Music(**rows), length / rate, rate))
-    return music, torch.cat(parts)
+HELD_OUT = 1_000  # seed of clips that no preset learns from
+PROBED = 600  # clips that train the probes of the record, and choose the layer
+HEARD = 64  # clips of the test that are decoded: finding phases takes its time
 
 
 def train_codec(
@@ -155,6 +75,43 @@ def train_codec(
         resume=resume,
         on_step=on_step,
     )
+
+
+def train_spectral(
+    task: Plan,
+    waves: Tensor,
+    *,
+    seed: int = 0,
+    device: str = "cpu",
+    out: Path | None = None,
+    resume: bool = False,
+    progress: bool = True,
+    on_step: Callable[[int, nn.Module], None] | None = None,
+) -> Fit:
+    """Train the spectral codec of a plan on its clips (N, L)."""
+    torch.manual_seed(seed)
+    return fit(
+        spectral_codec.build(task.codec_size).to(device),
+        batches({"wave": waves}, task.codec.batch_size, seed=seed),
+        **task.codec.fit_arguments(),
+        seed=seed,
+        out=out,
+        resume=resume,
+        progress=progress,
+        on_step=on_step,
+    )
+
+
+def targets_of(
+    teacher: SpectralCodec | KMeansTeacher, student: MERT, waves: Tensor
+) -> dict[str, Tensor]:
+    """Clips (N, L) and what both teachers say of them: a table for `gentok.data.batches`.
+
+    Targets are those of the clean sound, so they can be computed before the training.
+    """
+    parts = waves.split(64)
+    codes = torch.cat([teacher.encode(part) for part in parts])
+    return {"wave": waves, "codes": codes, "cqt": torch.cat([student.musical(p) for p in parts])}
 
 
 @torch.no_grad()
@@ -193,6 +150,12 @@ def _procedural(
     task: Plan, profile: Profile, out: str | Path | None, resume: bool, seed: int
 ) -> Batches:
     """Music of the book's world with the codes of a codec that is trained on it first."""
+    if task.data == "tunes":
+        waves = tunes(task.clips, seed, task.size.clip, task.size.rate)[1]
+        where = {"device": profile.device, "out": stage(out, "codec"), "resume": resume}
+        fitted = train_spectral(task, waves, seed=seed, **where)
+        table = targets_of(fitted.model.cpu(), untrained(task.size), waves)
+        return batches(table, task.student.batch_size, seed=seed)
     waves = compose(task.clips, seed, task.size.clip, task.size.rate)[1]
     teacher = train_codec(
         task.codec_size,
@@ -241,52 +204,49 @@ def _recordings(task: Plan, profile: Profile, seed: int) -> Batches:
     return draw
 
 
-@torch.no_grad()
-def sample(checkpoint: str | Path, out: str | Path, *, n: int, seed: int) -> None:
-    """Show what the student expects where it hears nothing.
+def _collect(checkpoint: str | Path) -> dict[str, nn.Module]:
+    """The two networks, from the student's checkpoint and the codec's beside it."""
+    return {
+        "codec": load_model(stage(checkpoint, "codec"), SpectralCodecConfig, spectral_codec.build),
+        "student": load_model(checkpoint, MERTConfig, build),
+    }
 
-    For ``n`` clips the middle third of the frames is hidden. The picture has a row a clip: the
-    constant-Q transform of the clean sound, and the student's guess in its place. Where the small
-    codec lies beside the checkpoint, the guessed codes are decoded too: ``<name>.wav`` holds each
-    clip and then the clip with its hidden third filled in.
 
-    Args:
-        checkpoint: as :func:`train` wrote it.
-        out: image file to write (the name's ending says the format).
+def measure(system: Listener, n: int) -> dict[str, float]:
+    """What the weights are worth, on clips that nothing was trained on.
 
-    Raises:
-        FileNotFoundError: if the checkpoint is absent.
+    Returns:
+        ``error_<q>``: what the sound of the first q codes lacks, as a share of the energy;
+        ``<question>_accuracy`` of the probes on n test clips, and ``untrained_<question>_accuracy``
+        of the same network before training.
     """
-    model = load_model(checkpoint, MERTConfig, build).eval()
-    config = model.config
-    waves = compose(n, seed, config.clip, config.rate)[1]
-    frames = config.num_frames(config.clip)
-    mask = torch.zeros(n, frames, dtype=torch.bool)
-    mask[:, frames // 3 : 2 * frames // 3] = True
-    hidden = model.encoder.contextualise(model.encoder.convolve(waves), mask)[-1]
-    clean = model.constant_q(waves)[..., :frames]
-    guess = torch.where(mask[:, None], model.cqt_head(hidden).mT, clean)
-    _draw(clean, guess, frames / (config.rate / config.stride), Path(out))
-    beside = stage(checkpoint, "codec")
-    if beside.is_file():
-        teacher = load_model(beside, CodecConfig, codec.build).eval()
-        codes = teacher.encode(waves)
-        logits = model.code_head(hidden)[..., config.special_symbols :]
-        filled = codes.clone()
-        filled[:, :frames][mask] = logits.argmax(-1)[mask]
-        pairs = torch.stack([teacher.decode(codes), teacher.decode(filled)], 1)
-        save_wav(Path(out).with_suffix(".wav"), pairs.flatten(), config.rate)
+    config = system.student.config
+    music, waves = tunes(PROBED + n, HELD_OUT, config.clip, config.rate)
+    errors = spectral_errors(system.codec, waves[-n:][:HEARD], system.student.constant_q).sum(1)
+    found = {f"error_{q}": float(error) for q, error in enumerate(errors, 1)}
+    exam = Exam(music, waves, config, test=n)
+    for prefix, student in (("", system.student), ("untrained_", untrained(config))):
+        answers = exam.ask(student)
+        found |= {f"{prefix}{name}_accuracy": answers[name] for name in QUESTIONS}
+    return found
 
 
-def _draw(clean: Tensor, guess: Tensor, seconds: float, out: Path) -> None:
-    plot.use_style()
-    figure, axes = plt.subplots(len(clean), 2, figsize=(8, 1.6 * len(clean)), squeeze=False)
-    for line, pictures in zip(axes, zip(clean, guess, strict=True), strict=True):
-        for ax, picture in zip(line, pictures, strict=True):
-            ax.imshow(picture, origin="lower", aspect="auto", extent=(0, seconds, 0, len(picture)))
-            ax.set(xlabel="time (s)", ylabel="bin")
-            ax.grid(False)
-    axes[0, 0].set_title("clean sound")
-    axes[0, 1].set_title("middle third guessed")
-    figure.savefig(out)
-    plt.close(figure)
+def _data(profile: Profile, seed: int) -> dict[str, Learned]:
+    task = plan("world", profile)
+    waves = tunes(task.clips, seed, task.size.clip, task.size.rate)[1]
+    source = f"procedural tunes of gentok.data, {task.size.clip} samples at {task.size.rate} Hz"
+    return {"training": Learned(source, (waves,))}
+
+
+WEIGHTS = Weights(
+    preset="world",
+    parts={
+        "codec": (SpectralCodecConfig, spectral_codec.build),
+        "student": (MERTConfig, build),
+    },
+    train=train,
+    collect=_collect,
+    assemble=Listener,
+    measure=measure,
+    data=_data,
+)

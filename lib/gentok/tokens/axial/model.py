@@ -81,6 +81,7 @@ PRESETS: dict[str, AxialConfig] = {
     "tiny": _TINY,
     # The book's own: coloured digits of 16 pixels and 8 shades, in the profile `long`.
     "digits-16": replace(_TINY, image_size=16, num_values=8, outer_layers=4, inner_layers=4),
+    "study-8": replace(_TINY, num_values=8, dim=48, num_heads=3),  # what the chapter compares
     "imagenet-32": AxialConfig(dropout=0.04, published_params=341_178_112),
     "imagenet-64": AxialConfig(image_size=64, dim=2048, published_params=606_161_152),
 }

@@ -7,7 +7,6 @@ One folder a clip, frames as ``*.jpg`` or ``*.png`` in the order of their names,
 Shapes: B batch, T frames, H W pixels.
 """
 
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -159,23 +158,3 @@ def _together(items: list[tuple[list[np.ndarray], str]]) -> tuple[Tensor | list[
     takes = zip(*(takes for takes, _ in items), strict=True)
     videos = [torch.from_numpy(np.stack(rows)).permute(0, 1, 4, 2, 3) for rows in takes]
     return (*(to_float(video) for video in videos), [caption for _, caption in items])
-
-
-class Mapped:
-    """A batch source whose batches go through a function, each process's rows by themselves.
-
-    Args:
-        source: has ``part(step, index, count)``, as `ReadAhead` does.
-        change: ``change(batch, step, index, count)`` gives what a training takes.
-    """
-
-    def __init__(self, source: ReadAhead, change: Callable[..., dict[str, Tensor]]):
-        self.source, self.change = source, change
-
-    def __call__(self, step: int) -> dict[str, Tensor]:
-        """The whole batch of a step."""
-        return self.part(step, 0, 1)
-
-    def part(self, step: int, index: int, count: int) -> dict[str, Tensor]:
-        """Part ``index`` of ``count`` equal parts of it."""
-        return self.change(self.source.part(step, index, count), step, index, count)

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from gentok.data import batches
 from gentok.data.folder import find, missing
+from gentok.data.read_ahead import Mapped
 from gentok.video.step_video.batches import (
     Batches,
     drop_prompts,
@@ -27,7 +28,7 @@ from gentok.video.step_video.batches import (
 )
 from gentok.video.step_video.clips import moving_shapes
 from gentok.video.step_video.dpo import rank_pairs, reflow_pairs
-from gentok.video.step_video.folder_clips import PAIR, ClipFolder, Mapped, clip_batches
+from gentok.video.step_video.folder_clips import PAIR, ClipFolder, clip_batches
 from gentok.video.step_video.model import StepVideo, StepVideoConfig, dress
 from gentok.video.step_video.plans import Plan, Pretraining, Tokenizing
 from gentok.video.step_video.reflow import draw_pairs, pair_batches
