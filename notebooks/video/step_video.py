@@ -89,7 +89,7 @@ level, study = page.level, page.study
 
 # %%
 system = gentok.pretrained("step_video")  # trained weights, part of the book
-prompts, looks = asked(level.pick(smoke=4, cpu=100))  # all kinds of prompts
+prompts, looks = asked(level.pick(smoke=4, study=4, cpu=100))  # all kinds of prompts
 torch.manual_seed(seed)
 drawn = system.sample(prompts).clamp(-1, 1)  # (100, 17, 3, 32, 32), 20 steps
 few = system.sample(prompts, turbo=True).clamp(-1, 1)  # after Turbo, 4 steps
@@ -188,7 +188,7 @@ show_code(CausalConv3d.forward, highlight="F.pad")
 
 # %% tags=["hide-input", "nbval-check-output"]
 vae = system.tokenizer
-count = level.pick(smoke=6, cpu=100)
+count = level.pick(smoke=6, study=6, cpu=100)
 held_out = moving_shapes(count, HELD_OUT, shapes=EASIEST)  # never seen
 real = to_float(held_out.video)  # (n, 17, 3, 32, 32) in [-1, 1]
 with torch.no_grad():
@@ -358,7 +358,7 @@ right.legend();
 # **Predict first**: will clips group by colour, shape or direction?
 
 # %% mystnb={"image": {"alt": "A t-SNE map of clips by their latents, marked by direction of motion"}} tags=["hide-input"]
-more = moving_shapes(level.pick(smoke=12, cpu=300), HELD_OUT + 1, shapes=EASIEST)
+more = moving_shapes(level.pick(smoke=12, study=12, cpu=300), HELD_OUT + 1, shapes=EASIEST)
 with torch.no_grad():
     latents = encode_clips(vae, more.video)  # (n, 3, 8, 2, 2)
 flat = latents.flatten(1)
@@ -402,7 +402,7 @@ def paths_run(seed, shortcuts):
     deep = replace(deep, size=replace(deep.size, shortcuts=shortcuts))
     task = replace(task, tokenizers=(deep,))
     training = recipe.Training(task, level, seed=seed, progress=False)
-    found = reconstructions(training.tokenizer(), level.pick(smoke=2, cpu=100))
+    found = reconstructions(training.tokenizer(), level.pick(smoke=2, cpu=48))
     rows = training.history["tokenizer"]
     curve = [row["tokenizer/l1"] for row in rows]
     early = curve[: len(curve) // 2 + 1]
@@ -721,7 +721,8 @@ def blob_pairs(seed):
 
 def gradient_run(seed, shared):
     """Variance of the preference gradient over draws of noise and time."""
-    dpo = VideoDPO(copy.deepcopy(blob_model(seed)), beta=1.0, shared=shared)
+    model = copy.deepcopy(blob_model(seed)).requires_grad_(True)
+    dpo = VideoDPO(model, beta=1.0, shared=shared)
     drawn = []
     for draw in range(level.pick(smoke=3, cpu=16)):
         torch.manual_seed(10_000 * seed + draw)
@@ -774,10 +775,11 @@ show_code(Turbo.loss, highlight="interpolate", start="x, noise")
 # Both are held against the same thing: where a *hundred* steps of the
 # pre-trained model lead from the same noise, with guidance. How much shift is
 # good depends on how many numbers tell the same thing, and the latents above
-# have few cells. So these are larger and need no tokenizer to train: clips of
-# 64×64 pixels cut into blocks of 8×8 pixels and eight frames, of which the
-# first eight principal components are kept, 3×8×8×8 numbers. **Predict
-# first**: which shift is best for eight steps?
+# have few cells. So these have more and need no tokenizer to train: clips are
+# cut into blocks of 8×8 pixels and eight frames, of which the first eight
+# principal components are kept, 3×4×4×8 numbers. Outlines are lost; colour and
+# direction can still be read. **Predict first**: which shift is best for eight
+# steps, and will it be 13?
 
 # %%
 FEW = recipe.plan("study-blocks", level)  # generator, then turbo
@@ -1128,7 +1130,7 @@ check.bent_times(bent_times)
 
 # %% jupyter={"source_hidden": true} tags=["solution"]
 answers = {}
-some = level.pick(smoke=4, cpu=40)
+some = level.pick(smoke=4, study=4, cpu=40)
 for scale in (1.0, 2.0, 3.0, 6.0):
     torch.manual_seed(seed + 1)
     again = system.sample(prompts[:some], guidance_scale=scale)

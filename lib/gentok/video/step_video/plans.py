@@ -108,7 +108,7 @@ def _world(size: StepVideoConfig, profile: Profile) -> Plan:
     teacher = profile.pick(smoke=2, cpu=20)
     return Plan(
         data="world",
-        clips=profile.pick(smoke=32, cpu=1024, long=4096, gpu=16_384),
+        clips=profile.pick(smoke=32, cpu=1024, study=256, long=4096, gpu=16_384),
         shapes=EASIEST,
         size=size,
         tokenizers=(
@@ -119,13 +119,20 @@ def _world(size: StepVideoConfig, profile: Profile) -> Plan:
                 profile,
             ),
             _tokenizing(
-                "tokenizer", deep, profile.pick(smoke=3, cpu=200, long=8000, gpu=20_000), profile
+                "tokenizer",
+                deep,
+                profile.pick(smoke=3, cpu=200, study=60, long=8000, gpu=20_000),
+                profile,
             ),
         ),
         pretraining=_cascade(
             deep,
-            _pretraining(profile.pick(smoke=2, cpu=100, long=400, gpu=2000), profile, 1e-3),
-            _pretraining(profile.pick(smoke=2, cpu=300, long=6000, gpu=20_000), profile, 1e-3),
+            _pretraining(
+                profile.pick(smoke=2, cpu=100, study=10, long=400, gpu=2000), profile, 1e-3
+            ),
+            _pretraining(
+                profile.pick(smoke=2, cpu=300, study=10, long=6000, gpu=20_000), profile, 1e-3
+            ),
         ),
         sft=None,
         preference=None,
@@ -221,8 +228,8 @@ def _blobs(size: StepVideoConfig, profile: Profile) -> Plan:
 
 
 def _blocks(size: StepVideoConfig, profile: Profile) -> Plan:
-    """Components of blocks of clips, 3 x 4 x 4 cells: few steps, in a minute."""
-    steps = profile.pick(smoke=2, cpu=1000)
+    """Components of blocks of clips, 3 x 4 x 4 cells: few steps, in two minutes."""
+    steps = profile.pick(smoke=2, cpu=800)
     model = Stage(
         steps=steps,
         batch_size=profile.pick(smoke=4, cpu=16),
@@ -242,9 +249,15 @@ def _blocks(size: StepVideoConfig, profile: Profile) -> Plan:
         sft=None,
         preference=None,
         turbo=Distillation(
-            replace(model, steps=profile.pick(smoke=2, cpu=300), lr=1e-3, warmup=0),
+            replace(
+                model,
+                steps=profile.pick(smoke=2, cpu=400),
+                batch_size=profile.pick(smoke=4, cpu=32),
+                lr=1e-3,
+                warmup=0,
+            ),
             turbo_size(size, num_steps=4, guidance_scale=1.0, shift=1.0),
-            pairs=profile.pick(smoke=4, cpu=256),
+            pairs=profile.pick(smoke=4, cpu=512),
             num_steps=profile.pick(smoke=2, cpu=25),
         ),
     )
