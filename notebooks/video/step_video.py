@@ -89,7 +89,8 @@ level, study = page.level, page.study
 
 # %%
 system = gentok.pretrained("step_video")  # trained weights, part of the book
-prompts, looks = asked(level.pick(smoke=4, study=4, cpu=100))  # all kinds of prompts
+count = level.pick(smoke=4, study=4, cpu=100)
+prompts, looks = asked(count)  # through all shapes, colours, directions
 torch.manual_seed(seed)
 drawn = system.sample(prompts).clamp(-1, 1)  # (100, 17, 3, 32, 32), 20 steps
 few = system.sample(prompts, turbo=True).clamp(-1, 1)  # after Turbo, 4 steps
@@ -358,7 +359,8 @@ right.legend();
 # **Predict first**: will clips group by colour, shape or direction?
 
 # %% mystnb={"image": {"alt": "A t-SNE map of clips by their latents, marked by direction of motion"}} tags=["hide-input"]
-more = moving_shapes(level.pick(smoke=12, study=12, cpu=300), HELD_OUT + 1, shapes=EASIEST)
+count = level.pick(smoke=12, study=12, cpu=300)
+more = moving_shapes(count, HELD_OUT + 1, shapes=EASIEST)
 with torch.no_grad():
     latents = encode_clips(vae, more.video)  # (n, 3, 8, 2, 2)
 flat = latents.flatten(1)
@@ -733,6 +735,7 @@ def gradient_run(seed, shared):
     return {"log_variance": float(torch.stack(drawn).var(0).sum().log10())}
 
 
+# %%
 gradient_runs = study.ablate(
     "gradients",
     gradient_run,
