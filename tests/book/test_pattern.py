@@ -12,7 +12,9 @@ import pytest
 from gentok.book import pages, pairs
 
 ROOT = pairs.find_root()
-PATTERNED = ["axial", "cvt", "enat", "fa_vae", "matformer", "mogo", "point_mae", "vsae"]  # slugs
+PATTERNED = [  # slugs
+    *("axial", "cvt", "enat", "fa_vae", "matformer", "mogo", "point_mae", "step_video", "vsae")
+]
 every_chapter = pytest.mark.parametrize("slug", PATTERNED)
 
 LINES, CELL_LINES, SECONDS = 250, 20, 300
