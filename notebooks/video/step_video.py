@@ -43,6 +43,7 @@ import matplotlib.pyplot as plt
 import pandas as pd
 import seaborn as sns
 import torch
+from torch import nn
 
 import gentok
 from gentok.book import chapter
@@ -71,7 +72,6 @@ from gentok.video.step_video.judging import (
     HELD_OUT,
     accuracies,
     asked,
-    reconstructions,
 )
 from gentok.video.step_video.system import TextToVideo
 from gentok.video.step_video.text_encoders import WordTables
@@ -282,12 +282,12 @@ show_code(Patchify.forward, highlight="average_channels")
 
 # %%
 @torch.no_grad()
-def there_and_back(clips):
-    parts = [vae.decode(vae.encode(x)) for x in clips.split(25)]
+def there_and_back(model, clips):
+    parts = [model.decode(model.encode(x)) for x in clips.split(25)]
     return torch.cat(parts).clamp(-1, 1)
 
 
-back = there_and_back(real)
+back = there_and_back(vae, real)
 by_frame = psnr(real.flatten(0, 1), back.flatten(0, 1)).view(-1, 17)
 numbers = z[0].numel()  # that a clip of 52,224 has become
 
@@ -389,58 +389,37 @@ page.say(
 )
 
 # %% [markdown]
-# ### Does the second path help?
+# ### What does each path carry?
 #
-# The deep tokenizer is trained with and without its four paths. They have no
-# parameters, so both arms start from the same weights, see the same batches
-# and differ in nothing else. **Predict first**: where is the larger
-# difference, early or at the end?
+# One path of the trained tokenizer is cut, in encoder and decoder, and nothing
+# is trained again. **Predict first**: which cut hurts more?
 
 # %%
-def paths_run(seed, shortcuts):
-    """A short training of the deep Video-VAE alone, by the plan."""
-    task = recipe.plan("world-32", level)
-    deep = task.tokenizers[-1]
-    deep = replace(deep, size=replace(deep.size, shortcuts=shortcuts))
-    task = replace(task, tokenizers=(deep,))
-    training = recipe.Training(task, level, seed=seed, progress=False)
-    found = reconstructions(training.tokenizer(), level.pick(smoke=2, cpu=48))
-    rows = training.history["tokenizer"]
-    curve = [row["tokenizer/l1"] for row in rows]
-    early = curve[: len(curve) // 2 + 1]
-    gain = found["mean_clip_mse"] / found["mse"]  # 1: a smudge
-    early = {"early_l1": sum(early) / len(early)}
-    return early | {"psnr": found["psnr"], "gain": gain, "curve": curve}
+def cut(path):
+    """The trained tokenizer without one of its two paths."""
+    size = replace(vae.config, shortcuts=path != "average")
+    model = video_vae.build(size).eval()
+    model.load_state_dict(vae.state_dict())  # averages have no weights
+    if path == "convolution":
+        for step in (model.encoder.patchify, model.decoder.unpatchify):
+            nn.init.zeros_(step.conv.conv.weight)
+            nn.init.zeros_(step.conv.conv.bias)
+    return model
 
-
-path_runs = study.ablate(
-    "two paths",
-    paths_run,
-    {"two paths": {"shortcuts": True}, "one path": {"shortcuts": False}},
-)
 
 # %% tags=["hide-input"]
-summarize(path_runs, ["early_l1", "psnr", "gain"])
-
-# %% mystnb={"image": {"alt": "Pixel error over training for both arms, means over seeds with intervals"}} tags=["hide-input"]
-curves = path_runs[["variant", "seed", "curve"]].explode("curve")
-curves["pixel error, L1 (no unit)"] = curves["curve"].astype(float)
-every = len(curves) // len(path_runs)
-curves["look, one in ten steps"] = list(range(every)) * len(path_runs)
-axes = sns.lineplot(
-    curves,
-    x="look, one in ten steps",
-    y="pixel error, L1 (no unit)",
-    hue="variant",
-    style="variant",
-)
-axes.set(title="With and without the path that learns nothing")
-axes.legend(title="");
+kept = {"both paths": vae}
+kept |= {f"no {path}": cut(path) for path in ("average", "convolution")}
+some = real[:40]
+for name, model in kept.items():
+    cut_back = there_and_back(model, some)
+    quality = psnr(some.flatten(0, 1), cut_back.flatten(0, 1))
+    kept[name] = float(quality.mean())
+page.rows(kept, "PSNR of held-out clips (dB), one path cut")
 
 # %% [markdown]
 # PATHS_ANSWER
-
-# %% [markdown]
+#
 # ## The transformer
 #
 # A token is one latent cell. Time enters by *AdaLN-single*
@@ -862,7 +841,7 @@ plot.intervals(few_runs, "four", "Four steps", "distance to 100 steps", right);
 # is claimed before the ground is firm.
 
 # %% tags=["hide-input"]
-gates = [study.gates(name) for name in ("two paths", "preferences", "few steps")]
+gates = [study.gates(name) for name in ("preferences", "few steps")]
 pd.concat(gates, ignore_index=True)
 
 # %% tags=["hide-input", "slide"]
@@ -956,9 +935,9 @@ lessons = (
     f"{made['metrics']['psnr']:.1f} dB. Even motion is cheap to tell.",
     "2. Causality is exact or it is not there: with statistics of single "
     "frames no later frame moves a latent by one bit.",
-    f"3. The second path: {of(path_runs, 'two paths', 'psnr'):.1f} dB with "
-    f"it, {of(path_runs, 'one path', 'psnr'):.1f} without, after equally "
-    f"many steps.",
+    f"3. Both paths of the narrow step carry the picture: cut the average and "
+    f"{kept['both paths']:.1f} dB become {kept['no average']:.1f}, cut the "
+    f"convolution and they become {kept['no convolution']:.1f}.",
     f"4. Preferences move what is preferred: a win rate of "
     f"**{of(preference_runs, 'Video-DPO', 'win_rate'):.0%}**; obedience goes "
     f"from {of(preference_runs, 'reference', 'obeys'):.0%} to "

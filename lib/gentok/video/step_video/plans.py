@@ -119,10 +119,7 @@ def _world(size: StepVideoConfig, profile: Profile) -> Plan:
                 profile,
             ),
             _tokenizing(
-                "tokenizer",
-                deep,
-                profile.pick(smoke=3, cpu=200, study=60, long=8000, gpu=20_000),
-                profile,
+                "tokenizer", deep, profile.pick(smoke=3, cpu=200, long=8000, gpu=20_000), profile
             ),
         ),
         pretraining=_cascade(
