@@ -668,6 +668,7 @@ preference_runs = study.ablate(
         "Video-DPO": {},
         "large β": {"beta": 50 * beta, "lr": rate / 10},
     },
+    together=True,  # in one process: the arms of a seed share its model
 )
 
 # %% tags=["hide-input"]
@@ -719,6 +720,7 @@ gradient_runs = study.ablate(
     "gradients",
     gradient_run,
     {"shared noise": {"shared": True}, "independent": {"shared": False}},
+    together=True,
 )
 
 # %% tags=["hide-input"]
@@ -815,6 +817,7 @@ few_runs = study.ablate(
     "few steps",
     few_run,
     {"pre-trained": {"turbo": False}, "Turbo": {"turbo": True}},
+    together=True,
 )
 
 # %% tags=["hide-input"]
