@@ -852,7 +852,11 @@ left.set(title="Eight steps, pre-trained", ylabel="distance to 100 steps")
 plot.intervals(few_runs, "four", "Four steps", "distance to 100 steps", right);
 
 # %% [markdown]
-# FEW_ANSWER
+# Between the ends lies a best shift: a small one comes much nearer than even
+# steps, and the released 13 overshoots on latents as small as these. On the
+# right, Turbo's four steps end nearer to the hundred than four steps before
+# it, though not on them: what the student has learned are other, straighter
+# lines to much the same clips.
 #
 # ## Claims: what the report says, what we saw
 #
@@ -1142,7 +1146,9 @@ check.bent_times(bent_times)
 #
 # ```{solution-start} ex-step-video-guidance
 # :class: dropdown
-# GUIDANCE_ANSWER
+# Hardly any. In so small a world the network heeds the sentence without help;
+# a scale above 1 mends the colour that is missed now and then. Where sentences
+# say more and leave more open, guidance is what makes a model obey.
 # ```
 
 # %% jupyter={"source_hidden": true} tags=["solution"]
