@@ -21,6 +21,7 @@ PATTERNED = [  # slugs
     "mert",
     "mogo",
     "point_mae",
+    "step_video",
     "vsae",
 ]
 every_chapter = pytest.mark.parametrize("slug", PATTERNED)
