@@ -12,17 +12,20 @@ import pytest
 from gentok.book import pages, pairs
 
 ROOT = pairs.find_root()
-PATTERNED = [
+<<<<<<< HEAD
+PATTERNED = [  # slugs
     "axial",
     "cvt",
     "enat",
     "fa_vae",
     "matformer",
+    "mert",
     "mogo",
     "point_mae",
     "rae",
+    "step_video",
     "vsae",
-]  # slugs
+]
 every_chapter = pytest.mark.parametrize("slug", PATTERNED)
 
 LINES, CELL_LINES, SECONDS = 250, 20, 300
