@@ -12,7 +12,6 @@ import pytest
 from gentok.book import pages, pairs
 
 ROOT = pairs.find_root()
-<<<<<<< HEAD
 PATTERNED = [  # slugs
     "axial",
     "cvt",
