@@ -18,7 +18,7 @@ def by_the_paper(t, m, n):
 
 
 def falling(x):
-    return np.sort(np.linalg.eigvalsh(np.cov(x.numpy().T)))[::-1]
+    return np.sort(np.linalg.eigvalsh(np.cov(x.numpy().T)))[::-1].copy()
 
 
 def by_svd(x, width):
