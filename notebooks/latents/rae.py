@@ -4,8 +4,6 @@
 #     text_representation:
 #       extension: .py
 #       format_name: percent
-#       format_version: '1.3'
-#       jupytext_version: 1.19.6
 #   kernelspec:
 #     display_name: Python 3
 #     language: python
@@ -98,6 +96,7 @@ drawn = system.sample(len(label), label).clamp(-1, 1)
 # %% mystnb={"image": {"alt": "Four rows of ten generated pictures, one class a column: discs, squares, triangles, rings, bars, crosses, stars, hexagons, hearts and moons in bright colours on shaded floors"}} tags=["hide-input", "slide"]
 heads = [SHAPES[int(k)] for k in label]
 plot.image_grid(drawn, "Samples through RAE", columns=10, captions=heads);
+
 # %% tags=["hide-input"]
 metrics = weights_of("rae")["metrics"]
 page.glue("rae_accuracy", metrics["judge_accuracy"], ".0%")
@@ -218,6 +217,7 @@ plot.compare_rows(
     {"original": show, "what it sees": grey, "what it paints": painted},
     "A small masked autoencoder on new pictures",
 );
+
 # %% [markdown]
 # (Its loss asks for each patch without its own mean and contrast; for the
 # picture both are given back from the truth. Judge the structure inside a
@@ -356,6 +356,7 @@ for ax, (name, tokenizer) in zip(axes, pairs, strict=True):
         points, shown.labels, SHAPES, title=f"Pooled tokens, {name}", ax=ax
     )
 axes[0].get_legend().remove();
+
 # %% [markdown]
 # ## A decoder that expects noise
 #
@@ -410,6 +411,7 @@ plot.loss_curves(
     parts=["l1", "perceptual"],
     ylabel="L1 of images in [0, 1]; perceptual: no unit",
 );
+
 # %% mystnb={"image": {"alt": "Four rows of ten pictures: originals, and reconstructions from tokens with noise of strength 0, 0.5 and 1.0; shapes stay while noise rises, edges roughen"}} tags=["hide-input"]
 rows = {"original": seen[:10]}
 for strength in (0.0, 0.5, 1.0):
@@ -418,6 +420,7 @@ for strength in (0.0, 0.5, 1.0):
     noisy_z = z + strength * torch.randn_like(z)
     rows[f"noise {strength}"] = decode_all(tokenizer, noisy_z)
 plot.compare_rows(rows, "Decoding tokens that are not exact");
+
 # %% [markdown]
 # Read downwards: noise as strong as the signal, and the shapes are still
 # there. Thousands of numbers say the same thing in many ways, so noise on
@@ -488,6 +491,7 @@ axes.set(title="Error against noise on the latent")
 axes.set(xlabel="noise (standard deviations of the latent)")
 axes.set(ylabel="mean |error| (images in [-1, 1])")
 axes.legend();
+
 # %% tags=["hide-input"]
 summarize(decoders, ["clean", "noisy", "psnr"])
 
@@ -580,6 +584,7 @@ for row, arm in enumerate(WIDTHS.values()):
     floor = max(0, CHANNELS - arm["dim"]) / CHANNELS
     axes.plot([floor] * 2, [row - 0.35, row + 0.35], color="#555555", lw=2)
 axes.set_xlim(left=0);
+
 # %% [markdown]
 # The grey marks are the bounds. The narrow models are not badly trained: the
 # target has directions that they cannot write down, and twice the depth does
@@ -627,6 +632,7 @@ axes.set(title="Where training spends its time")
 axes.set(xlabel="time t (0 = noise, 1 = data)")
 axes.set(ylabel="density (per unit of time)")
 axes.legend();
+
 # %% [markdown]
 # The sampler's grid is bent in the same way. Before diffusion each number is
 # standardised by the mean and variance of **its channel at its position**.
@@ -674,9 +680,9 @@ for name, size in sizes.items():
         f"{velocity_macs(size) / 1e6:.1f} million MACs",
     )
 
+
 # %% [markdown]
 # All five learn the latents of the five centred shapes, encoded once.
-
 
 # %%
 def train_generator(seed, size, z, stage=task.generator, progress=False):
@@ -703,6 +709,7 @@ plot.loss_curves(
     parts=["velocity"],
     ylabel="velocity loss per number",
 );
+
 # %% [markdown]
 # The curve starts at 2: a velocity of 0 misses unit-variance data and
 # unit-variance noise.
@@ -717,6 +724,7 @@ plot.image_grid(
     columns=10,
     captions=[simple.class_names[int(k)] for k in five],
 );
+
 
 # %% [markdown]
 # ### Does each part help?
@@ -737,7 +745,6 @@ plot.image_grid(
 #
 # **Predict first**: the paper finds a gain from the head on RAE's tokens and
 # none on a VAE's. Which of these arms should be closest together?
-
 
 # %%
 def run_generator(seed, size, tokens):
@@ -790,6 +797,7 @@ for ax, (metric, title, unit) in zip(
     plot.intervals(generators, metric, title, unit, ax)
     ax.set_xlabel(unit)
 figure.supxlabel("mean and 95 % interval; rings: single seeds", fontsize=10);
+
 # %% [markdown]
 # Compare within the rules of the list above: the velocity loss without the
 # shift is an average over other times, and a VAE's latent is another space.
@@ -827,6 +835,7 @@ for name, options in scales.items():
     torch.manual_seed(seed + 1)
     rows[name] = system.sample(10, ten, num_steps=16, **options).clamp(-1, 1)
 plot.compare_rows(rows, "The same noise, guided in different ways");
+
 # %% [markdown]
 # With $w=0$ the formula is the bad model itself. The opening uses the last row,
 # and not the paper's sampler: AutoGuidance wants a guide that makes *the same
@@ -853,6 +862,7 @@ with torch.no_grad():
             rows[f"t = {float(grid[i]):.2f}"] = decode_all(system, end)
         x = x + (grid[i + 1] - grid[i]) * v
 plot.compare_rows(rows, "What the model expects to arrive at");
+
 # %% [markdown]
 # What is drawn, and where, is settled at small $t$. That is where the bent
 # grid puts most of its points, and where an unbent one has few.
@@ -871,6 +881,7 @@ plot.spectra(
     },
     "Power by frequency",
 );
+
 # %% [markdown]
 # What the decoder does wrong no generator of its tokens can mend. At the
 # highest frequencies its pictures have *more* power than real ones: the edges
@@ -948,6 +959,7 @@ for name in ("dit-dh-s", "dit-dh-b", "dit-dh-xl", "dit-xl"):
     count += network.network.time.frequencies.numel()
     print(f"{name:16s} {count:12,}", count == size.published_params)
 
+
 # %% [markdown]
 # With ImageNet's layout under `$GENTOK_DATA/images/<class>/` and LPIPS's
 # weights where {doc}`/book/data` says, on one GPU or on many:
@@ -964,7 +976,6 @@ for name in ("dit-dh-s", "dit-dh-b", "dit-dh-xl", "dit-xl"):
 #
 # ## What we learned
 
-
 # %% tags=["hide-input", "slide"]
 def gap(arm):
     """What noise of 0.5 adds to the error of an arm."""
@@ -980,8 +991,8 @@ lessons = (
     f"2. Pretraining moved the read-out of all tokens from {blank:.0%} "
     f"(untrained) to {ours:.0%}, and that of pooled ones from "
     f"{mean_of(encoders, 'random weights', 'pooled'):.0%} to "
-    f"{mean_of(encoders, 'small MAE', 'pooled'):.0%}: ask for the first number "
-    f"whenever you see the second.",
+    f"{mean_of(encoders, 'small MAE', 'pooled'):.0%}: ask for the first "
+    f"number whenever you see the second.",
     f"3. At width 32 the loss on one picture stays at "
     f"{mean_of(widths, 'width 32, depth 4', 'loss'):.2f} (bound 0.50), twice "
     f"as deep at {mean_of(widths, 'width 32, depth 8', 'loss'):.2f}; at "
@@ -1017,7 +1028,6 @@ page.say("{lines}", lines="\n".join(lessons))
 # `shift(0.5, 4 * 4096, 4096)` above or below 0.5?
 # ```
 
-
 # %%
 def shift(t, m, n): ...
 
@@ -1029,7 +1039,6 @@ check.shift(shift)
 # ```{solution-start} ex-rae-shift
 # :class: dropdown
 # ```
-
 
 # %% jupyter={"source_hidden": true} tags=["solution", "nbval-check-output"]
 def shift(t, m, n):
@@ -1052,7 +1061,6 @@ check.shift(shift)
 # allowed. What does it say for a single picture at `width = C / 2`?
 # ```
 
-
 # %%
 def bound(targets, width): ...
 
@@ -1068,7 +1076,6 @@ check.bound(bound)
 # components; what is left is the sum of the other eigenvalues. For a single
 # picture all are 1: $(C-d)/C=\tfrac12$.
 # ```
-
 
 # %% jupyter={"source_hidden": true} tags=["solution", "nbval-check-output"]
 def bound(targets, width):
@@ -1091,7 +1098,6 @@ check.bound(bound)
 # standard Gaussian. Predict the mean strength for `tau = 0.8`.
 # ```
 
-
 # %%
 def noisy(z, u, eps, tau): ...
 
@@ -1105,7 +1111,6 @@ check.noisy(noisy)
 # The mean of $|u|$ is $\sqrt{2/\pi}\approx 0.80$, so the mean strength is
 # about 0.64.
 # ```
-
 
 # %% jupyter={"source_hidden": true} tags=["solution", "nbval-check-output"]
 def noisy(z, u, eps, tau):
@@ -1128,7 +1133,6 @@ check.noisy(noisy)
 # modulation is one for all tokens?
 # ```
 
-
 # %%
 def head_macs(tokens, dim): ...
 
@@ -1143,7 +1147,6 @@ check.head_macs(head_macs)
 # $8d^2$ for SwiGLU and $6d^2$ for the modulation. Without the products,
 # $2\cdot 18\,d^2=30\cdot 12\cdot 48^2$ gives $d\approx 152$.
 # ```
-
 
 # %% jupyter={"source_hidden": true} tags=["solution", "nbval-check-output"]
 def head_macs(tokens, dim):

@@ -426,6 +426,7 @@ print("float16, logits near 100,000: plain finite:", end=" ")
 print(bool((((q * 16**-0.5) @ k.mT).softmax(-1) @ v).isfinite().all()))
 print("relaxed:", bool(relaxed_attention(q, k, v, 32.0).isfinite().all()))
 
+
 # %% [markdown]
 # Dividing by 32 shifts the exponent of a floating-point number and touches no
 # digit, so every rounding is the same. With 30 it would not be.
@@ -435,7 +436,6 @@ print("relaxed:", bool(relaxed_attention(q, k, v, 32.0).isfinite().all()))
 # The weights of the opening took {glue:text}`mert_minutes` minutes on one core.
 # Here a small student learns for less than one; this is also the student of
 # all experiments.
-
 
 # %%
 def train(seed, targets="codes", codebooks=None, stage=None, **changes):
@@ -472,6 +472,7 @@ for ax, part, label in (
     plot.loss_curves(history, part, [part], label, ax)
 axes[0].axhline(nats, color="#555555", linestyle=":");
 
+
 # %% tags=["hide-input"]
 def last_fifth(history):
     """Means of the code and the constant-Q loss over the end of a training."""
@@ -481,8 +482,8 @@ def last_fifth(history):
 
 page.say(
     "Knowing how frequent each code is costs {nats:.1f} nats a frame "
-    "(dotted); the student ends at **{rvq:.1f}**. The difference it can only have from "
-    "the frames that it saw.",
+    "(dotted); the student ends at **{rvq:.1f}**. The difference it can only "
+    "have from the frames that it saw.",
     nats=nats,
     rvq=last_fifth(history)["rvq"],
 )
@@ -631,6 +632,7 @@ plot.intervals(
     "test accuracy (share)",
 );
 
+
 # %% [markdown]
 # What noise *takes away* is the wrong number here: it shrinks when the accuracy
 # on clean clips falls. An earlier study of this chapter was fooled by it. What
@@ -667,7 +669,6 @@ page.say(
 # sub-layer, 330M *before*. The authors met collapse when they scaled up. Here
 # both layouts get eight blocks instead of three, at the learning rate of all
 # other students. **Predict first**: which one learns?
-
 
 # %%
 deep = recipe.plan("deep", level)  # the same rate, more blocks
@@ -709,8 +710,8 @@ axes.set(title="Eight blocks; a line a seed", xlabel="optimiser step");
 # %% tags=["hide-input"]
 ends = deep_runs.groupby("variant")["rvq"].mean()
 page.say(
-    "Over the last fifth of the training the loss is **{before:.1f}** nats with "
-    "norms before the sub-layers and **{after:.1f}** with norms after them.",
+    "Over the last fifth of the training the loss is **{before:.1f}** nats "
+    "with norms before the sub-layers and **{after:.1f}** with norms after them.",
     before=ends["before (330M)"],
     after=ends["after (95M)"],
 )
@@ -768,7 +769,6 @@ for name in ("mert-95m", "mert-330m"):
     print(f"{name:>9}: encoder {count:,}", count == large.published_params)
     print(f"           heads {heads:,}, {large.depth} layers of {large.dim}")
 
-
 # %% [markdown]
 # With 24 kHz recordings under `$GENTOK_DATA/music/` and EnCodec under
 # `$GENTOK_DATA/encodec_24khz/` (or from the hub), on one GPU or on many:
@@ -803,8 +803,8 @@ lessons = (
     f"{of('untrained', 'pitch'):.0%} and {of('untrained', 'key'):.0%}.",
     f"3. A teacher passes on what its numbers dwell on. The constant-Q alone: "
     f"bass {of('CQT', 'bass'):.0%}, melody {of('CQT', 'melody'):.0%}; codes "
-    f"alone: {of('codes', 'bass'):.0%} and {of('codes', 'melody'):.0%}; K-means "
-    f"on MFCCs: instrument {of('K-means', 'instrument'):.0%}, key "
+    f"alone: {of('codes', 'bass'):.0%} and {of('codes', 'melody'):.0%}; "
+    f"K-means on MFCCs: instrument {of('K-means', 'instrument'):.0%}, key "
     f"{of('K-means', 'key'):.0%}.",
     f"4. One codebook instead of four: melody "
     f"{of('one codebook', 'melody'):.0%} and instrument "

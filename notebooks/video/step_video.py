@@ -200,6 +200,7 @@ with torch.no_grad():
         x = real[:1].repeat(1, 2, 1, 1, 1)[:, :frames]
         print(frames, "frames:", vae.encode(x).shape[1], "latent frames")
 
+
 # %% [markdown]
 # Convolutions are not the only layers. Attention in the middle has a causal
 # mask. And there is a layer in which the future hides well: *group
@@ -274,6 +275,7 @@ for name, rows in maps.items():
 
 # %%
 show_code(Patchify.forward, highlight="average_channels")
+
 
 # %% [markdown]
 # It is the idea of residual connections: the narrow step starts as a blurred
@@ -387,6 +389,7 @@ page.say(
     s=1 / len(EASIEST),
     **same,
 )
+
 
 # %% [markdown]
 # ### What does each path carry?
@@ -643,6 +646,7 @@ axes[2].set(title="Fall of the error", xlabel="optimiser step")
 axes[2].set_ylabel("reference − model (no unit)")
 axes[2].legend();
 
+
 # %% [markdown]
 # Jagged paths turn smooth, from the same noise. On the right: neither error
 # falls. Both rise, the loser's about twice as fast, and the loss is content,
@@ -697,6 +701,7 @@ axes = plot.intervals(
     "win rate (share of prompts)",
 )
 axes.axvline(0.5, color="#555555", linestyle=":");
+
 
 # %% [markdown]
 # The coin is a coin. Video-DPO wins most of the time, and it does not stand
@@ -844,7 +849,9 @@ summarize(few_runs, ["four", "bend", "direction_accuracy"])
 # %% mystnb={"image": {"alt": "Left, distance of eight steps to a hundred against the shift, a line over five shifts with intervals. Right, distance of four steps before and after Turbo, by seed"}} tags=["hide-input", "slide"]
 figure, (left, right) = plt.subplots(1, 2, figsize=(9.6, 3.4))
 plain = few_runs[few_runs["variant"] == "pre-trained"]
-bent = plain.melt("seed", [f"shift_{s}" for s in SHIFTS], "shift s", "distance")
+bent = plain.melt(
+    "seed", [f"shift_{s}" for s in SHIFTS], "shift s", "distance"
+)
 bent["shift s"] = bent["shift s"].str.removeprefix("shift_")
 bent["distance"] = bent["distance"].astype(float)
 sns.pointplot(bent, x="shift s", y="distance", ax=left)
@@ -928,6 +935,7 @@ scores = 2 * large.depth * deep**2 * large.dim
 print(f"one evaluation of {deep:,} tokens: {total / 1e15:.2f} PMACs")
 print(f"of these, all pairs of tokens: {scores / total:.0%}")
 
+
 # %% [markdown]
 # With clips as folders of frames under `$GENTOK_DATA/videos/<clip>/` and two
 # text encoders under `$GENTOK_DATA/text_encoders/`, on GPUs that can hold it:
@@ -978,6 +986,7 @@ lessons = (
     f"four evaluations, where twenty guided steps take forty.",
 )
 page.say("{lines}", lines="\n".join(lessons))
+
 
 # %% [markdown]
 # ## Limits

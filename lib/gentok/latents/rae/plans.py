@@ -178,7 +178,7 @@ def _study(size: RAEConfig, profile: Profile) -> Plan:
         encoder=encoder,
         decoder=decoder,
         generator=generator,
-        guide=replace(generator, steps=max(1, generator.steps // 8)),
+        guide=replace(generator, steps=max(2, generator.steps // 8)),
         observed=profile.pick(smoke=2, cpu=50),
         drawn="centred",
     )
