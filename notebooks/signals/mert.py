@@ -711,7 +711,8 @@ axes.set(title="Eight blocks; a line a seed", xlabel="optimiser step");
 ends = deep_runs.groupby("variant")["rvq"].mean()
 page.say(
     "Over the last fifth of the training the loss is **{before:.1f}** nats "
-    "with norms before the sub-layers and **{after:.1f}** with norms after them.",
+    "with norms before the sub-layers and **{after:.1f}** with norms after "
+    "them.",
     before=ends["before (330M)"],
     after=ends["after (95M)"],
 )
