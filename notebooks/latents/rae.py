@@ -274,7 +274,7 @@ def encoder_of(seed, kind):
     return rae.build(task.size).see_through(blank)
 
 
-# %%
+# %% tags=["hide-input"]
 def read_out(seed, kind):
     tokenizer = encoder_of(seed, kind)
     z = encode_all(tokenizer, train_set.floats()[:FITTED])
@@ -443,7 +443,7 @@ def decoder_of(seed, tau):
     )
 
 
-# %%
+# %% tags=["hide-input"]
 def run_decoder(seed, tau):
     history = []
     if tau is None:

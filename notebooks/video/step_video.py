@@ -812,7 +812,7 @@ def block_task(seed):
     return text, empty, noise, many, looks
 
 
-# %%
+# %% tags=["hide-input"]
 def few_run(seed, turbo):
     """Distance of few steps to the pre-trained hundred, and the bend."""
     training, asks = block_training(seed), block_task(seed)
