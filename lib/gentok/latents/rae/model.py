@@ -262,50 +262,26 @@ _L = {"dim": 1024, "depth": 24, "num_heads": 16, "hidden": 4096}
 _XL = RAEConfig(published_params=415_056_640)
 # The encoder of `small_mae`, at the place where the recipe and the chapter put its checkpoint.
 _SMALL = EncoderConfig("small-mae", "vit_mae", 32, 4, dim=64, depth=4, num_heads=4)
-# The substitute's values are about ten times LPIPS's.
-_SUBSTITUTE = {"perceptual_weight": 0.1, "perceptual_network": "world"}
+# For pictures of 32 pixels. The perceptual substitute's values are about ten times LPIPS's.
+_SIDE_32 = RAEConfig(
+    encoder=_SMALL,
+    patch_size=4,
+    grid=8,
+    dim=64,
+    depth=3,
+    num_heads=4,
+    hidden=256,
+    perceptual_weight=0.1,
+    perceptual_network="world",
+    discriminator=replace(_SMALL, interpolation="bilinear"),
+    discriminator_taps=(0, 1, 2, 3),
+)
 PRESETS: dict[str, RAEConfig] = {
-    "tiny": RAEConfig(
-        encoder=_SMALL,
-        patch_size=4,
-        grid=8,
-        dim=64,
-        depth=3,
-        num_heads=4,
-        hidden=256,
-        **_SUBSTITUTE,
-        discriminator_start=150,
-        gan_start=200,
-        discriminator=replace(_SMALL, interpolation="bilinear"),
-        discriminator_taps=(0, 1, 2, 3),
-    ),
+    "tiny": replace(_SIDE_32, discriminator_start=150, gan_start=200),
     # The book's own: plain shapes of 32 pixels, in the profile `long`.
-    "world-32": RAEConfig(
-        encoder=_SMALL,
-        patch_size=4,
-        grid=8,
-        dim=128,
-        depth=4,
-        num_heads=4,
-        hidden=512,
-        **_SUBSTITUTE,
-        discriminator=replace(_SMALL, interpolation="bilinear"),
-        discriminator_taps=(0, 1, 2, 3),
-    ),
+    "world-32": replace(_SIDE_32, dim=128, depth=4, hidden=512),
     # The chapter's study: a minute of one core, without the adversary.
-    "study-32": RAEConfig(
-        encoder=_SMALL,
-        patch_size=4,
-        grid=8,
-        dim=64,
-        depth=3,
-        num_heads=4,
-        hidden=256,
-        **_SUBSTITUTE,
-        gan_weight=0.0,
-        discriminator=replace(_SMALL, interpolation="bilinear"),
-        discriminator_taps=(0, 1, 2, 3),
-    ),
+    "study-32": replace(_SIDE_32, gan_weight=0.0),
     "vit-b": replace(_XL, **_B, published_params=86_237_952),
     "vit-l": replace(_XL, **_L, published_params=303_887_104),
     "vit-xl": _XL,
