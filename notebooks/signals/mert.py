@@ -616,11 +616,11 @@ for ax, name in zip(axes.flat, QUESTIONS, strict=True):
 # melody loses a little.
 #
 # Two rows are not what the paper leads one to expect. *CQT* alone names the
-# instrument better than both teachers together: which harmonics sound above a
-# bass note is timbre, too. And *one codebook* teaches pitch better than four,
-# at the price of the instrument. The first code says which notes sound, those
-# after it how; a student that has to guess all four shares its few steps among
-# them.
+# instrument better than both teachers together, and *one codebook* teaches
+# pitch better than four, at the price of the instrument. Likely reasons, not
+# measured: which harmonics sound above a bass note is timbre, too; and the
+# first code says which notes sound, those after it how, so that a student of
+# all four shares its few steps among them.
 #
 # **Predict first**: and on noisy clips?
 
@@ -660,8 +660,8 @@ page.say(
 
 # %% [markdown]
 # On noisy clips that is too close, and too uneven over the seeds, to call.
-# Listening through noise makes guessing harder, and a training this short has
-# little time to be repaid for it.
+# Listening through noise makes guessing harder; whether a longer training is
+# repaid for it was not measured.
 #
 # ## Which layout is stable?
 #
@@ -828,8 +828,9 @@ page.say("{lines}", lines="\n".join(lessons))
 # parameters, see a few minutes of music and are stopped early: their loss still
 # falls. Verdicts speak of equal training, not of convergence, and what is
 # harder to learn (four codebooks, a clip with noise in it) is at a
-# disadvantage that a longer training may turn around. All seeds share one codec and one set of clips to probe
-# with. The key of a tune is not always settled by a second and a half of it.
+# disadvantage that a longer training may turn around. All seeds share one codec
+# and one set of clips to probe with. The key of a tune is not always settled by
+# a second and a half of it.
 #
 # ## Exercises
 #
