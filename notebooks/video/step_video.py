@@ -51,6 +51,7 @@ from gentok.book.chapter import show_code
 from gentok.book.checks import step_video as check
 from gentok.book.study import summarize
 from gentok.data import to_float
+from gentok.data.clips import DIRECTIONS
 from gentok.data.plain_shapes import EASIEST
 from gentok.data.world import COLOURS
 from gentok.measure import count_flops, count_parameters, psnr
@@ -66,7 +67,7 @@ from gentok.video.step_video import blobs, few_steps, recipe
 from gentok.video.step_video import vae as video_vae
 from gentok.video.step_video.batches import encode_clips
 from gentok.video.step_video.blocks import StepVideoBlock
-from gentok.video.step_video.clips import DIRECTIONS, moving_shapes
+from gentok.video.step_video.clips import moving_shapes
 from gentok.video.step_video.dpo import Turbo, VideoDPO
 from gentok.video.step_video.judging import (
     HELD_OUT,

@@ -115,6 +115,15 @@ def test_search_knows_every_page(site):
     assert [page for page in TOC if f'"{page}"' not in index] == []
 
 
+def test_every_file_of_weights_shows_how_good_it_is(site):
+    table = re.search(r'<table class="[^"]*weights.*?</table>', site["book/weights"].text, re.S)[0]
+    rows = re.findall(r"<tr.*?</tr>", table, re.S)[1:]
+    assert len(rows) == len(list((ROOT / "weights").rglob("*.safetensors")))
+    for row in rows:
+        name, _, _, quality, _ = re.findall(r"<td.*?</td>", row, re.S)
+        assert quality.count(",") >= 1, f"only the number of items: {name}"
+
+
 def test_no_analytics(site):
     pattern = re.compile(r"google-analytics|googletagmanager|gtag\(|plausible\.io|matomo", re.I)
     assert [name for name, page in site.items() if pattern.search(page.text)] == []

@@ -11,13 +11,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gentok.data import to_float
+from gentok.data.clips import DIRECTIONS
 from gentok.data.plain_shapes import EASIEST
 from gentok.data.world import COLOURS, SHAPES
 from gentok.measure import count_flops, count_parameters
 from gentok.process.flow import euler_sample
 from gentok.video.step_video import model as step_video
 from gentok.video.step_video.blobs import blob_paths, obeys, render, shakiness
-from gentok.video.step_video.clips import DIRECTIONS, moving_scenes, moving_shapes
+from gentok.video.step_video.clips import moving_scenes, moving_shapes
 from gentok.video.step_video.dpo import Turbo, VideoDPO, rank_pairs, reflow_pairs, u_shaped_times
 from gentok.video.step_video.judging import accuracies, asked
 from gentok.video.step_video.text_encoders import PretrainedText, Text, WordTables

@@ -10,8 +10,8 @@ A clip is told whole by the blob's centre in each frame, so these two numbers ar
 import torch
 from torch import Tensor
 
+from gentok.data.clips import DIRECTIONS
 from gentok.data.imageset import generator
-from gentok.video.step_video.clips import DIRECTIONS
 
 FRAMES = 8
 SIDE = 16  # pixels of a drawn frame, 8 units wide

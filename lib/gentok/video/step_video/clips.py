@@ -5,42 +5,14 @@ edge, so that the caption's direction holds for the whole clip.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import torch
 from torch import Tensor
 
-from gentok.data.imageset import generator, to_uint8
-from gentok.data.world import COLOURS, SHAPES, Scenes, sample_scenes
-from gentok.data.world_video import render_video
-
-DIRECTIONS: dict[str, tuple[float, float]] = {  # x right, y down
-    "right": (1.0, 0.0),
-    "left": (-1.0, 0.0),
-    "down": (0.0, 1.0),
-    "up": (0.0, -1.0),
-}
-
-
-FLOOR = (0.12, 0.12, 0.15)  # RGB in [0, 1], one for all: small models shall learn shapes
-
-
-@dataclass(frozen=True)
-class Clips:
-    """Videos and what they show.
-
-    Attributes:
-        video: (n, T, 3, H, W), uint8.
-        captions: n sentences, "a red star moving left".
-        direction: index into DIRECTIONS, (n,).
-    """
-
-    video: Tensor
-    captions: list[str]
-    direction: Tensor
-
-    def __len__(self) -> int:
-        return len(self.video)
+from gentok.data.clips import DARK, DIRECTIONS, Clips, caption, render_clips
+from gentok.data.imageset import generator
+from gentok.data.world import SHAPES, Scenes, sample_scenes
 
 
 def moving_scenes(
@@ -64,7 +36,7 @@ def moving_scenes(
         scenes,
         shape=kinds[scenes.shape % len(kinds)],
         texture=torch.zeros_like(scenes.texture),
-        floor=scenes.floor if shaded else torch.tensor(FLOOR).expand_as(scenes.floor),
+        floor=scenes.floor if shaded else torch.tensor(DARK).expand_as(scenes.floor),
         angle=still,
         spin=still,
         radius=radius,
@@ -72,13 +44,6 @@ def moving_scenes(
         velocity=(speed * heading)[:, None],
     )
     return scenes, direction
-
-
-def caption(colour: int, shape: int, direction: int) -> str:
-    """A sentence such as "an orange star moving left", from the indices of its words."""
-    name = list(COLOURS)[colour]
-    article = "an" if name[0] in "aeiou" else "a"
-    return f"{article} {name} {SHAPES[shape]} moving {list(DIRECTIONS)[direction]}"
 
 
 def moving_shapes(
@@ -98,13 +63,14 @@ def moving_shapes(
         shapes: names of SHAPES to draw from; equally often if their number divides that of all.
 
     Raises:
-        ValueError: if a name is not of SHAPES; from the renderer, if ``frames`` is below 2.
+        ValueError: if ``frames`` is below 2, or a name is not of SHAPES.
     """
+    if frames < 2:
+        raise ValueError(f"frames must be at least 2, got {frames}")
     if not shapes or (unknown := [name for name in shapes if name not in SHAPES]):
         raise ValueError(f"shapes must be names of {SHAPES}, got {unknown if shapes else shapes}")
     scenes, direction = moving_scenes(n, seed, frames, shaded, shapes)
-    parts = [scenes[i : i + 128] for i in range(0, n, 128)]
-    video = torch.cat([to_uint8(render_video(part, frames, size).frames) for part in parts])
     looks = scenes.colour[:, 0].tolist(), scenes.shape[:, 0].tolist(), direction.tolist()
     captions = [caption(*look) for look in zip(*looks, strict=True)]
-    return Clips(video, captions, direction)
+    speed = scenes.velocity[:, 0].norm(dim=1) * size / 2  # (n,) pixels a frame
+    return Clips(render_clips(scenes, frames, size), captions, direction, speed, scenes)

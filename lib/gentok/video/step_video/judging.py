@@ -8,12 +8,13 @@ Shapes: n clips, T frames.
 import torch
 from torch import Tensor, nn
 
+from gentok.data.clips import DIRECTIONS, caption
 from gentok.data.imageset import generator, to_float
 from gentok.data.plain_shapes import EASIEST
 from gentok.data.world import COLOURS, SHAPES
 from gentok.measure.detect import detect, detect_motion
 from gentok.measure.images import psnr
-from gentok.video.step_video.clips import DIRECTIONS, caption, moving_shapes
+from gentok.video.step_video.clips import moving_shapes
 from gentok.video.step_video.vae import VideoVAE
 
 HELD_OUT = 99_991  # the seed of clips that no training draws

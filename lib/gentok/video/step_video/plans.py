@@ -225,8 +225,8 @@ def _blobs(size: StepVideoConfig, profile: Profile) -> Plan:
 
 
 def _blocks(size: StepVideoConfig, profile: Profile) -> Plan:
-    """Components of blocks of clips, 3 x 4 x 4 cells: few steps, in two minutes."""
-    steps = profile.pick(smoke=2, cpu=800)
+    """Components of blocks of clips, 3 x 4 x 4 cells: few steps, in four minutes."""
+    steps = profile.pick(smoke=2, cpu=2400)
     model = Stage(
         steps=steps,
         batch_size=profile.pick(smoke=4, cpu=16),
@@ -238,7 +238,7 @@ def _blocks(size: StepVideoConfig, profile: Profile) -> Plan:
     )
     return Plan(
         data="blocks",
-        clips=profile.pick(smoke=8, cpu=512),
+        clips=profile.pick(smoke=8, cpu=1024),
         shapes=EASIEST,
         size=size,
         tokenizers=(),
@@ -248,13 +248,13 @@ def _blocks(size: StepVideoConfig, profile: Profile) -> Plan:
         turbo=Distillation(
             replace(
                 model,
-                steps=profile.pick(smoke=2, cpu=400),
+                steps=profile.pick(smoke=2, cpu=1000),
                 batch_size=profile.pick(smoke=4, cpu=32),
                 lr=1e-3,
                 warmup=0,
             ),
             turbo_size(size, num_steps=4, guidance_scale=1.0, shift=1.0),
-            pairs=profile.pick(smoke=4, cpu=512),
+            pairs=profile.pick(smoke=4, cpu=1024),
             num_steps=profile.pick(smoke=2, cpu=25),
         ),
     )
