@@ -178,6 +178,37 @@ def test_runs_that_leave_something_in_memory_are_all_done_here(folder):
         assert sorted(kept) == [0, 1, 2, 3, 4, 5]
 
 
+def test_seeds_are_added_to_rows_that_hold(folder, monkeypatch):
+    whole = Study("fa_vae", "study").ablate("whole", train, ARMS).drop(columns="seconds")
+    Study("fa_vae", "study").ablate("grown", train, ARMS, seeds=[0, 1, 2])
+    few = read_record(folder / "fa_vae.json")["experiments"]["grown"]
+    monkeypatch.setenv("GENTOK_ADD_SEEDS", "1")
+    with monkeypatch.context() as changed:
+        changed.setattr(Study, "code", lambda self, name, train: "other code")
+        with pytest.raises(ValueError, match="code changed since it was recorded; `make renew NB"):
+            Study("fa_vae", "study").ablate("grown", never, ARMS)
+    with pytest.raises(ValueError, match="arms changed since it was recorded"):
+        Study("fa_vae", "study").ablate("grown", never, ARMS | {"full": {"weight": 3.0}})
+    assert read_record(folder / "fa_vae.json")["experiments"]["grown"] == few
+    calls = []
+    monkeypatch.setattr(module, "run_all", _counting(module.run_all, calls))
+    grown = Study("fa_vae", "study").ablate("grown", train, ARMS)
+    assert sorted(calls) == [(arm, seed) for arm in sorted(ARMS) for seed in (3, 4, 5)]
+    pd.testing.assert_frame_equal(grown.drop(columns="seconds"), whole)
+    made = read_record(folder / "fa_vae.json")["experiments"]["grown"]
+    assert made["seeds"] == [0, 1, 2, 3, 4, 5]
+    assert made["before"] == [{key: few[key] for key in ("made", "seeds", "renewals")}]
+
+
+def _counting(run_all, calls):
+    def counted(runs, train, journal, processes, title, known):
+        had = {(row["variant"], row["seed"]) for row in known}
+        calls.extend((r.variant, r.seed) for r in runs if (r.variant, r.seed) not in had)
+        return run_all(runs, train, journal, processes, title, known)
+
+    return counted
+
+
 @pytest.mark.slow
 def test_side_by_side_gives_the_rows_of_one_after_another(folder, monkeypatch):
     """With a closure of the test over a network and batches, as a notebook has them."""

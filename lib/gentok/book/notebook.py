@@ -139,17 +139,20 @@ def refresh(root: Path, profile: str, run: str = "new") -> None:
         print(f"note: record {name} is stale: {reason} (make renew or make study)")
 
 
-def study(path: Path, root: Path, experiment: str = "") -> None:
+def study(path: Path, root: Path, experiment: str = "", add_seeds: bool = False) -> None:
     """Run a notebook in the study profile; it writes book/results/<slug>.json itself.
 
     Args:
         path: the notebook's source.
         root: the book's folder.
         experiment: make this one anew and leave the record's others alone.
+        add_seeds: keep recorded rows that the present code is known to give; run the rest.
     """
     began, record = time.time(), root / "book" / "results" / f"{path.stem}.json"
     if experiment:
         os.environ["GENTOK_EXPERIMENT"] = experiment
+    if add_seeds:
+        os.environ["GENTOK_ADD_SEEDS"] = "1"
     run(path, "study", root / "_build" / "study" / f"{path.stem}.ipynb", until=experiment)
     if not record.is_file() or record.stat().st_mtime < began - 1:
         raise ValueError(f"{path.stem} ran but wrote no {record}: does it call Study.ablate()?")
@@ -222,9 +225,11 @@ def _parser() -> argparse.ArgumentParser:
         return command
 
     add("execute", "run one notebook and store its outputs", slug=True, profile=True)
-    add(
-        "study", "run one notebook in the study profile; it writes its record", slug=True
-    ).add_argument("--experiment", default="", help="make this experiment anew, no other")
+    measure = add("study", "run one notebook in the study profile; it writes its record", slug=True)
+    measure.add_argument("--experiment", default="", help="make this experiment anew, no other")
+    measure.add_argument(
+        "--add-seeds", action="store_true", help="keep recorded rows that hold; run what is missing"
+    )
     add("refresh", "execute what is new, carry text over to the rest", profile=True).add_argument(
         "--run", choices=("new", "stale", "all"), default="new", help="what to execute"
     )
@@ -239,7 +244,7 @@ def _run_command(options: argparse.Namespace, root: Path) -> int:
     if options.command == "execute":
         execute(source_of(options.slug, root), options.profile, root)
     elif options.command == "study":
-        study(source_of(options.slug, root), root, options.experiment)
+        study(source_of(options.slug, root), root, options.experiment, options.add_seeds)
     elif options.command == "refresh":
         refresh(root, options.profile, options.run)
     elif options.command == "student":

@@ -5,7 +5,8 @@
         "seconds": 1411.8, "seeds": [0, 1, 2], "arms": {"split": {"depth": 3}, ...},
         "gates": [{"id", "what", "worst", "limit", "passed"}],
         "rows": [{"variant", "seed", "seconds", metric: number or list, ...}, ...],
-        "renewals": [{"commit", "code", "by": "replay"}]}}}
+        "renewals": [{"commit", "code", "by": "replay"}],
+        "before": [{"made", "seeds", "renewals"}]}}}  # of rows kept when seeds were added, if any
 
 Rows hold every seed, every arm and every metric under its own name, and nothing is added to them
 later. Nobody edits a record: `make study` makes it, and `make renew` may append a renewal, which
@@ -136,6 +137,11 @@ def write_whole(path: Path, text: str) -> None:
 def codes(experiment: dict[str, Any]) -> list[str]:
     """Hashes of the code that an experiment's rows are known to come from."""
     return [experiment["made"]["code"], *(r["code"] for r in experiment["renewals"])]
+
+
+def earlier(experiment: dict[str, Any]) -> dict[str, Any]:
+    """What is kept of how an experiment's rows were made, when seeds are added to them."""
+    return {key: experiment[key] for key in ("made", "seeds", "renewals")}
 
 
 def cores() -> int:

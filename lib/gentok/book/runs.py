@@ -95,7 +95,12 @@ class Journal:
 
 
 def run_all(
-    runs: list[Run], train: Train, journal: Journal, processes: int, title: str
+    runs: list[Run],
+    train: Train,
+    journal: Journal,
+    processes: int,
+    title: str,
+    known: list[dict[str, Any]] | None = None,
 ) -> list[dict[str, Any]]:
     """The rows of all runs, in the order of the runs.
 
@@ -106,10 +111,12 @@ def run_all(
         processes: how many run side by side, each with one thread; joblib's loky carries functions
             of a notebook to them. With 1 they run here, in order.
         title: what the progress bar says.
+        known: rows that are not to be run again.
     """
     from tqdm import tqdm
 
-    rows = [journal.find(run) for run in runs]
+    done_before = {(row["variant"], row["seed"]): row for row in known or []}
+    rows = [done_before.get((run.variant, run.seed)) or journal.find(run) for run in runs]
     todo = [place for place, row in enumerate(rows) if row is None]
     done = len(runs) - len(todo)
     with tqdm(total=len(runs), initial=done, desc=title, leave=False, unit="run") as bar:

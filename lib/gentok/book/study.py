@@ -29,6 +29,7 @@ from gentok.training.profiles import profile as find_profile
 LEAST_SEEDS = 3  # fewer cannot carry a recorded claim
 SMALL = ("smoke", "probe")
 ONLY = "GENTOK_EXPERIMENT"  # names the one experiment that `make study NB= EXP=` makes anew
+ADD = "GENTOK_ADD_SEEDS"  # set: keep the rows that the present code is known to give
 Metrics = dict[str, float | list[float]]
 
 
@@ -222,10 +223,12 @@ class Study:
         if len(seeds) < LEAST_SEEDS:
             raise ValueError(f"{name}: a study needs at least {LEAST_SEEDS} seeds, got {seeds}")
         code, started, began = self.code(name, train), records.now(), time.monotonic()
+        before = self._before(name, arms, code) if os.environ.get(ADD) else None
         kept = checkout() / "_build" / "study" / self.slug / file_name(name)
         journal = Journal(kept if code and not together else None, code)
         processes = 1 if together else cores()
-        rows = _by_arm(run_all(_runs(arms, seeds), train, journal, processes, name))
+        known = [] if before is None else before["rows"]
+        rows = _by_arm(run_all(_runs(arms, seeds), train, journal, processes, name, known))
         if self.code(name, train) != code:
             raise RuntimeError(f"{name}: its code was edited while it ran; not recorded")
         gates = [gate.check(records.finite(rows)) for gate in self.plan.gates_of(name)]
@@ -251,11 +254,31 @@ class Study:
             "rows": rows,
             "renewals": [],
         }
+        if before is not None:
+            chain = [*before.get("before", []), records.earlier(before)]
+            record["experiments"][name]["before"] = chain
         records.write_record(record, self.path)
         journal.clear()
         seconds = record["experiments"][name]["seconds"]
         print(f"{name}: {len(rows)} runs over seeds {seeds} in {seconds:.0f} s")
         return rows
+
+    def _before(self, name: str, arms: dict[str, dict[str, Any]], code: str) -> dict[str, Any]:
+        """The recorded experiment that seeds are to be added to.
+
+        Raises:
+            ValueError: if its rows are not known to be what the present code gives.
+        """
+        self._read(name)
+        before = records.read_record(self.path)["experiments"][name]
+        if not code or code not in records.codes(before):
+            again = f"`make renew NB={self.slug}` may prove that its rows hold"
+            raise ValueError(f"{name}: its code changed since it was recorded; {again}")
+        if before["arms"] != records.described(arms):
+            raise ValueError(f"{name}: its arms changed since it was recorded; measure it anew")
+        if (torch := before["made"]["versions"]["torch"]) != records.versions()["torch"]:
+            raise ValueError(f"{name}: recorded with torch {torch}; measure it anew")
+        return before
 
 
 def _runs(arms: dict[str, dict[str, Any]], seeds: list[int]) -> list[Run]:
