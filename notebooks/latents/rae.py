@@ -240,7 +240,6 @@ plot.compare_rows(
 
 # %%
 others = rivals(task, level)  # what RAE is held against
-SEEDS = level.seeds[:4]  # of every experiment; a pilot says that four tell
 FITTED = level.pick(smoke=32, cpu=4096)  # labelled pictures of the read-out
 kept = {}  # networks of a seed: several experiments look at the same ones
 
@@ -290,7 +289,6 @@ encoders = study.ablate(
     "encoders",
     read_out,
     {name: {"kind": k} for name, k in KINDS.items()},
-    SEEDS,
 )
 
 # %% mystnb={"image": {"alt": "Share of pictures that a linear read-out names right, from all tokens on the left and from pooled tokens on the right, for the small masked autoencoder, the same network with random weights, and a KL-VAE, as means with intervals and single seeds as rings"}} tags=["hide-input", "slide"]
@@ -476,7 +474,6 @@ decoders = study.ablate(
     "decoders",
     run_decoder,
     {name: {"tau": tau} for name, tau in TAUS.items()},
-    SEEDS,
 )
 
 # %% mystnb={"image": {"alt": "Error of decoded pictures against the noise on their latents, mean over seeds with the range: the decoder without training noise starts lower and rises steeply, the noise-trained one starts higher and is nearly flat, and so is the VAE"}} tags=["hide-input", "slide"]
@@ -571,7 +568,7 @@ def still(size):
 
 
 # %%
-widths = study.ablate("width", one_image, WIDTHS, SEEDS)
+widths = study.ablate("width", one_image, WIDTHS)
 
 # %% mystnb={"image": {"alt": "Velocity loss of three transformers on one picture with a mark at each one's theoretical bound: both of width 32 stay above theirs, the deeper no lower, width 64 lies below both"}} tags=["hide-input", "slide"]
 axes = plot.intervals(
@@ -777,7 +774,6 @@ generators = study.ablate(
         name: {"size": size, "tokens": "vae" if "VAE" in name else "rae"}
         for name, size in sizes.items()
     },
-    SEEDS,
 )
 
 # %% tags=["hide-input"]
@@ -1013,11 +1009,9 @@ page.say("{lines}", lines="\n".join(lessons))
 #
 # One procedural world, an encoder of 0.2 million parameters that saw eight
 # thousand pictures, a minute of training for each network of the study. The
-# arms are compared after equally many steps, not at their ends. Four seeds
-# leave differences between a frozen encoder and a VAE open where the VAE's
-# trainings scatter. Accuracy is what a small classifier says. FID, DINOv2 and 256 pixels are not tested
-# here, and no claim hangs on the adversary, which plays in the long training
-# only.
+# arms are compared after equally many steps, not at their ends. Accuracy is
+# what a small classifier says. FID, DINOv2 and 256 pixels are not tested here,
+# and no claim hangs on the adversary, which plays in the long training only.
 #
 # ## Exercises
 #

@@ -198,6 +198,8 @@ def test_seeds_are_added_to_rows_that_hold(folder, monkeypatch):
     made = read_record(folder / "fa_vae.json")["experiments"]["grown"]
     assert made["seeds"] == [0, 1, 2, 3, 4, 5]
     assert made["before"] == [{key: few[key] for key in ("made", "seeds", "renewals")}]
+    Study("fa_vae", "study").ablate("grown", never, ARMS)
+    assert read_record(folder / "fa_vae.json")["experiments"]["grown"] == made
 
 
 def _counting(run_all, calls):

@@ -224,6 +224,9 @@ class Study:
             raise ValueError(f"{name}: a study needs at least {LEAST_SEEDS} seeds, got {seeds}")
         code, started, began = self.code(name, train), records.now(), time.monotonic()
         before = self._before(name, arms, code) if os.environ.get(ADD) else None
+        if before is not None and set(seeds) <= set(before["seeds"]):
+            print(f"{name}: no seed is missing")
+            return before["rows"]
         kept = checkout() / "_build" / "study" / self.slug / file_name(name)
         journal = Journal(kept if code and not together else None, code)
         processes = 1 if together else cores()
