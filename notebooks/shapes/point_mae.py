@@ -554,7 +554,7 @@ runs = study.ablate("masking", run_arm, arms)
 table = summarize(runs, ["chamfer", "chamfer_90", "leak", "accuracy_10"])
 table.replace("nan", "not pretrained")
 
-# %% mystnb={"image": {"alt": "Means with intervals over seeds for five variants: left the Chamfer distance, in the middle the leak, right the accuracy after fine-tuning with few labels"}} tags=["hide-input", "slide"]
+# %% mystnb={"image": {"alt": "Means with intervals over seeds for four variants: left the Chamfer distance, in the middle the leak, right the accuracy after fine-tuning with few labels"}} tags=["hide-input", "slide"]
 figure, axes = plt.subplots(1, 3, figsize=(10.5, 3.2), sharey=True)
 for ax, (metric, title, label) in zip(
     axes,
