@@ -966,9 +966,9 @@ for name in ("dit-dh-s", "dit-dh-b", "dit-dh-xl", "dit-xl"):
 # gentok sample rae --from runs/rae.safetensors --out samples.png
 # ```
 #
-# Decoder, DiT$^{DH}$-XL and its weak guide are stages by the paper's plan;
-# the encoder is read through `transformers`. The weights of this chapter come
-# from `make weights NB=rae`.
+# Decoder, DiT$^{DH}$-XL and its weak guide are stages by the paper's plan, at
+# 512 pixels (`vit-xl-512`) by that of this size; the encoder is read through
+# `transformers`. The weights of this chapter come from `make weights NB=rae`.
 #
 # ## What we learned
 

@@ -1,8 +1,8 @@
 """Losses that look through a frozen network: perceptual distance and vision-foundation alignment.
 
 VF loss: Yao et al. 2025 (VA-VAE), 3.2, with the constants of its public code. Perceptual distance:
-the form of LPIPS (Zhang et al. 2018). LPIPS's own weights need torchvision; this book reads a small
-classifier instead and calls it a substitute.
+see `gentok.base.perception`. In place of DINOv2 the small presets read a classifier of this book,
+which is called a substitute.
 
 Shapes: B batch, z latent channels, h w latent grid, N = h w tokens, D feature channels.
 """
