@@ -55,6 +55,7 @@ from gentok.book.chapter import show_code
 from gentok.book.checks import axial as check
 from gentok.book.study import summarize
 from gentok.data.coloured_digits import coloured_digits
+from gentok.data.printed_digits import printed_digits
 from gentok.measure import count_flops, count_parameters
 from gentok.measure.digits import legible, read_digits, within_rows
 from gentok.measure.embed import tsne
@@ -87,17 +88,19 @@ level, study = page.level, page.study
 # %% [markdown]
 # ## What it can do
 #
-# Handwritten digits of 16×16 pixels, each in a random ink on a random paper,
-# with 8 shades a colour. The network below knows the probability of every
-# such picture. It never saw these digits. It is shown the upper half of each
-# and draws the lower half, three times.
+# Printed digits of 16×16 pixels, each in a random ink on a random paper, with
+# 8 shades a colour: three bold faces, a little larger or smaller, a little
+# higher or more to one side. The network below knows the probability of every
+# such picture. It never saw these: their strokes stand at other places or in
+# other sizes than all it learned from. It is shown the upper half of each and
+# draws the lower half, three times.
 
 # %%
 system = gentok.pretrained("axial")  # trained weights, part of the book
 size = system.config
 K, SIDE = size.num_values, size.image_size
 count = level.pick(smoke=4, study=12, cpu=120)
-held_out = coloured_digits("test", count, recipe.HELD_OUT, SIDE)
+held_out = printed_digits("test", count, recipe.HELD_OUT, SIDE)
 known = axial.to_values(held_out.images, K)  # (n, 3, 16, 16) in [0, 8)
 
 half = known[:10].clone()
@@ -133,7 +136,7 @@ plot.image_grid(pictures(drawn[:40]), "Samples, no class asked", columns=10);
 
 # %% [markdown]
 # Nobody asked for a class, so no picture can be held against a label. Instead
-# two judges of different kinds, trained on real digits only, read each one: it
+# two judges of different kinds, trained on real digits only, read each one. It
 # counts as a digit if both are sure and name the same. A real digit should
 # pass, and a picture with the right colours in the wrong places should not.
 
@@ -491,7 +494,8 @@ show_code(axial.AxialTransformer.loss, start="channel", end="return")
 
 # %% [markdown]
 # The weights above took the better part of an hour of one core. Here a small
-# network learns digits of 8×8 pixels in a minute. It is also the network of
+# network learns *handwritten* digits in a minute: scans of 8×8 pixels, which
+# have fewer numbers and far more kinds of strokes. It is also the network of
 # all experiments below, and its plan is theirs.
 
 # %%
@@ -932,7 +936,7 @@ lessons = (
     f"1. Rows and columns reach the whole past in two hops: no hole and no "
     f"leak among {int(past.sum()):,} earlier pairs, at 1/{ratio:.0f} of the "
     f"operations of full attention at 64×64.",
-    f"2. On unseen 16×16 digits the model needs **{float(bits.mean()):.2f} "
+    f"2. On unseen printed digits of 16×16 the model needs **{float(bits.mean()):.2f} "
     f"bits** a number (raw {np.log2(K):.0f}, lzma "
     f"{8 * len(packed) / known.numel():.2f}); blue costs {blue / red:.0%} of "
     f"red. Two judges read **{made['completed_accuracy']:.0%}** of its "

@@ -5,14 +5,14 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gentok.data.coloured_digits import coloured_digits
+from gentok.data.printed_digits import printed_digits
 from gentok.measure.digits import legible, read_digits, strokes, within_rows
 
 
 @pytest.fixture(scope="module")
 def real():
     """Held-out digits at the size of the book's trained model."""
-    return coloured_digits("test", 300, seed=5, side=16)
+    return printed_digits("test", 300, seed=5, side=16)
 
 
 @given(st.integers(0, 10_000))
