@@ -109,7 +109,7 @@ torch.manual_seed(seed)
 endings = system.sample(3 * len(half), given=half.repeat(3, 1, 1, 1))
 
 
-# %% mystnb={"image": {"alt": "Rows of ten coloured digits: the originals, their upper halves, and three completions each; most completions are whole digits in the colours of the upper half, not always the original digit"}} tags=["hide-input", "slide"]
+# %% mystnb={"image": {"alt": "Rows of ten coloured digits: the originals, their upper halves, and three completions each; nearly all completions are whole digits in the colours of the upper half, not always the original digit"}} tags=["hide-input", "slide"]
 def pictures(pixels):
     """Values in [0, K) to pictures in [-1, 1]."""
     return axial.to_images(pixels, K)
@@ -125,20 +125,22 @@ for name, ending in zip(
 plot.compare_rows(rows, "The lower half, given the upper one");
 
 # %% [markdown]
-# Shown nothing, it draws whole pictures, more than half of them plain digits:
+# Shown nothing, it draws whole pictures, nearly all of them plain digits:
 
 # %%
 torch.manual_seed(seed + 1)
 drawn = system.sample(count)  # (n, 3, 16, 16), one number after another
 
-# %% mystnb={"image": {"alt": "Forty drawn pictures: coloured strokes on coloured paper, more than half of them plain digits"}} tags=["hide-input", "slide"]
+# %% mystnb={"image": {"alt": "Forty drawn pictures: bold digits in one colour on paper of another, nearly all of them whole"}} tags=["hide-input", "slide"]
 plot.image_grid(pictures(drawn[:40]), "Samples, no class asked", columns=10);
 
 # %% [markdown]
 # Nobody asked for a class, so no picture can be held against a label. Instead
 # two judges of different kinds, trained on real digits only, read each one. It
-# counts as a digit if both are sure and name the same. A real digit should
-# pass, and a picture with the right colours in the wrong places should not.
+# counts as a digit if both name the same and both are sure: so sure that
+# letters of the same faces, as bold and as whole, hardly ever pass. A real
+# digit should pass, and a picture with the right colours in the wrong places
+# should not.
 
 # %% tags=["hide-input"]
 shares = {
@@ -171,9 +173,9 @@ completed = page.say(
 completed
 
 # %% [markdown]
-# So it is no perfect writer: what it begins by itself it finishes as a digit
-# less often than what a person began. Every picture, legible or not, comes
-# with its exact probability, and that is what this chapter is about.
+# Number after number, with no plan of the whole, and yet it comes out as one
+# digit in two colours nearly every time. And every picture, legible or not,
+# has its exact probability: that is what this chapter is about.
 #
 # ## The question
 #
@@ -682,8 +684,8 @@ page.say(
 
 
 # %% [markdown]
-# A half leaves a choice: an open bow above can become a 2, a 3 or a 9, and
-# the model is right to take any of them.
+# A half leaves a choice: an open bow above can become a 2 or a 3, a closed one
+# an 8 or a 9, and the model is right to take any of them.
 #
 # ## Which context is worth its bits?
 #
@@ -796,9 +798,9 @@ plot.spectra(
 
 # %% [markdown]
 # At the highest, and there the two curves hardly differ: the samples are as
-# smooth as digits, at every scale. Nearly half of them are no digits all the
-# same. A spectrum knows how fine the detail is and not where it stands; it
-# finds the fault of shuffled rows, and not that of an odd shape.
+# smooth as digits, at every scale. That alone makes no digit. A spectrum knows
+# how fine the detail is and not where it stands; it finds the fault of
+# shuffled rows, and would not find that of an odd shape.
 #
 # ### What does the exterior tell the last plane?
 #
@@ -958,13 +960,15 @@ page.say("{lines}", lines="\n".join(lessons))
 # %% [markdown]
 # ## Limits
 #
-# One data set, in which planes are tied more closely than in photographs;
-# pictures of 8 and 16 pixels, on which full attention is affordable and the
-# saving is small; networks of a tenth of a million parameters in the
-# comparisons, a minute of training each. The arms are compared after equally
-# many steps and not at their ends. The trained weights had an hour of one
-# core, and both judges read {glue:text}`axial_legible` of their samples: more
-# training is the first thing to try. The judges read shapes, not beauty. The
+# Two sets of digits, in which planes are tied more closely than in
+# photographs; pictures of 8 and 16 pixels, on which full attention is
+# affordable and the saving is small; networks of a tenth of a million
+# parameters in the comparisons, a minute of training each. The arms are
+# compared after equally many steps and not at their ends. The trained weights
+# had an hour of one core and write three bold faces of one family; both judges
+# read {glue:text}`axial_legible` of their samples. The same training on
+# *handwritten* digits of this size left many more samples illegible: hands
+# vary more than that hour could teach. The judges read shapes, not beauty. The
 # paper's video model is not included.
 #
 # ## Exercises
