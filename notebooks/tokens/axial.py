@@ -89,7 +89,7 @@ level, study = page.level, page.study
 # ## What it can do
 #
 # Printed digits of 16×16 pixels, each in a random ink on a random paper, with
-# 8 shades a colour: three bold faces, a little larger or smaller, a little
+# 8 shades a colour: two bold faces, a little larger or smaller, a little
 # higher or more to one side. The network below knows the probability of every
 # such picture. It never saw these: their strokes stand at other places or in
 # other sizes than all it learned from. It is shown the upper half of each and
@@ -654,8 +654,8 @@ for name in ("study-8", "digits-16", "imagenet-32", "imagenet-64"):
 # rest is sampling from the model's true conditional. Given anything else, the
 # sampler can still keep it, but earlier pixels do not know it: when the lower
 # half of red is drawn, the upper half of green has no say. So the completions
-# at the top are exact in red's part, and in the others only given that. Where
-# ink and paper share their red, red's lower half knows no shape.
+# at the top are exact in red's part, and in the others only given that. In
+# these pictures ink and paper differ in every plane, so red shows the shape.
 
 # %% tags=["hide-input"]
 part = known[: level.pick(smoke=4, cpu=60)]
@@ -965,7 +965,7 @@ page.say("{lines}", lines="\n".join(lessons))
 # affordable and the saving is small; networks of a tenth of a million
 # parameters in the comparisons, a minute of training each. The arms are
 # compared after equally many steps and not at their ends. The trained weights
-# had an hour of one core and write three bold faces of one family; both judges
+# had an hour of one core and write two bold faces of one family; both judges
 # read {glue:text}`axial_legible` of their samples. The same training on
 # *handwritten* digits of this size left many more samples illegible: hands
 # vary more than that hour could teach. The judges read shapes, not beauty. The

@@ -21,7 +21,7 @@ GENERATORS = ("enat", "fa_vae", "rae")
 # What headers say of the data, and which stages they tell of besides "main"; plain floors and no
 # other stage elsewhere.
 SOURCES = {
-    "axial": "printed digits in 3 faces of DejaVu",
+    "axial": "printed digits in 2 faces of DejaVu",
     "fa_vae_photographs": "photographs",
     "matformer": "pydoc",
     "mert": "procedural tunes",

@@ -12,7 +12,7 @@ from matplotlib.path import Path as Outline
 from matplotlib.textpath import TextPath
 
 from gentok.data.coloured_digits import CONTRAST, LUMA
-from gentok.data.printed_digits import FACES, _patterns, printed_digits
+from gentok.data.printed_digits import APART, FACES, _patterns, printed_digits
 
 
 def outline(face: str, digit: str, side: int = 16, fine: int = 8) -> torch.Tensor:
@@ -55,6 +55,7 @@ def test_two_colours_apart_in_brightness_and_paper_at_the_corners():
     torch.testing.assert_close(corners, corners[..., :1].expand_as(corners), rtol=0, atol=0)
     brightness = torch.einsum("nchw,c->nhw", drawn, LUMA).flatten(1)
     assert (brightness.amax(1) - brightness.amin(1)).min() > 0.9 * CONTRAST
+    assert (flat.amax(2) - flat.amin(2)).min() > 0.9 * APART, "a colour plane shows no digit"
 
 
 @given(st.integers(8, 20))
@@ -78,7 +79,7 @@ def test_parts_are_disjoint_and_seeds_decide():
     assert torch.equal(first.images, printed_digits("train", 300).images)
     assert not torch.equal(first.images, printed_digits("train", 300, seed=1).images)
     assert first.class_names == tuple("0123456789")
-    assert "printed digits in 3 faces of DejaVu" in first.source
+    assert "printed digits in 2 faces of DejaVu" in first.source
 
 
 def test_digits_come_equally_often():

@@ -1,7 +1,8 @@
 """Printed digits in two colours: as `gentok.data.coloured_digits`, and easier.
 
-Three bold faces of DejaVu, which come with Matplotlib, vary little in size and place. A person's
-hand varies without end, and a small network needs far longer to learn where its strokes end.
+Two bold faces of DejaVu, which come with Matplotlib, vary little in size and place, and ink differs
+from paper in every colour plane. A person's hand varies without end, and a small network needs far
+longer to learn where its strokes end.
 
 Shapes: F faces, S sizes, P places, M = F 10 S P stroke patterns, H = W = side pixels.
 """
@@ -15,16 +16,17 @@ from torch import Tensor
 from gentok.data.coloured_digits import two_colours
 from gentok.data.imageset import ImageSet, generator, to_uint8
 
-FACES = ("DejaVuSans-Bold", "DejaVuSansMono-Bold", "DejaVuSerif-Bold")
+FACES = ("DejaVuSans-Bold", "DejaVuSerif-Bold")
 FINE = 4  # glyphs are drawn this many times larger, and then averaged down
 SIZES = torch.linspace(0.97, 1.07, 7).tolist()  # of the em, over the side of the picture
 REACH = 2  # furthest move, in fine pixels: half a pixel each way
+APART = 0.5  # least difference between ink and paper in each plane, of a range of 2
 
 
 def printed_digits(
     split: str = "train", count: int = 4096, seed: int = 0, side: int = 16
 ) -> ImageSet:
-    """Digits of three faces, each in a random ink on a random paper, (count, 3, side, side).
+    """Digits of two faces, each in a random ink on a random paper, (count, 3, side, side).
 
     Of all combinations of a size and a place, "train" has four fifths and "test" the others, so no
     stroke pattern is in both; the same one may come again in other colours. A border shows paper.
@@ -47,7 +49,7 @@ def printed_digits(
     strokes, labels = _patterns(split, side)
     rng = generator(seed, split == "test")
     index = torch.randint(len(labels), (count,), generator=rng)
-    paper, ink = two_colours(count, rng)
+    paper, ink = _clear_colours(count, rng)
     images = torch.lerp(paper[..., None, None], ink[..., None, None], strokes[index, None])
     return ImageSet(
         to_uint8(images),
@@ -90,3 +92,11 @@ def _glyphs(side: int) -> Tensor:
                 drawn.append(torch.frombuffer(bytearray(sheet.tobytes()), dtype=torch.uint8))
     pixels = torch.stack(drawn).float() / 255
     return pixels.view(len(FACES), 10, len(SIZES), whole, whole)
+
+
+def _clear_colours(count: int, rng: torch.Generator) -> tuple[Tensor, Tensor]:
+    """Pairs as `two_colours` draws them, (count, 3) each, those that share a plane drawn again."""
+    paper, ink = two_colours(count, rng)
+    while (alike := ((paper - ink).abs() < APART).any(1)).any():
+        paper[alike], ink[alike] = two_colours(int(alike.sum()), rng)
+    return paper, ink

@@ -69,7 +69,8 @@ def plan(preset: str, profile: Profile) -> Plan:
     if preset == "digits-16":  # an hour on one core
         model = replace(
             model,
-            steps=profile.pick(smoke=4, cpu=300, long=9000, gpu=40_000),
+            steps=profile.pick(smoke=4, cpu=600, long=18_000, gpu=40_000),
+            batch_size=profile.pick(smoke=4, cpu=16, gpu=64),
             ema=0.999,
         )
         return Plan("printed", profile.pick(smoke=64, cpu=8192, long=65_536), size, model)
