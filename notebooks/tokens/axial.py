@@ -137,8 +137,8 @@ plot.image_grid(pictures(drawn[:40]), "Samples, no class asked", columns=10);
 # %% [markdown]
 # Nobody asked for a class, so no picture can be held against a label. Instead
 # two judges of different kinds, trained on real digits only, read each one. It
-# counts as a digit if both name the same and both are sure: so sure that
-# letters of the same faces, as bold and as whole, hardly ever pass. A real
+# counts as a digit if both name the same and both are sure: so sure that of
+# letters in the same faces only a few pass, an A as a 4 or a U as a 0. A real
 # digit should pass, and a picture with the right colours in the wrong places
 # should not.
 

@@ -22,7 +22,7 @@ from gentok.data.printed_digits import printed_digits
 SEED, TRAINED_ON = 4242, 16_384  # pictures that the judges learn from
 NEIGHBOURS, TREES = 10, 100
 # Least share of a judge's votes for the digit it names. Of printed digits that neither judge has
-# seen all pass, of the same with shuffled rows 1 %, of letters in the same faces 7 %.
+# seen all pass, of the same with shuffled rows 1 %, of letters in the same faces 10 %.
 SURE = {"neighbours": 0.8, "forest": 0.6}
 LEAST_INK = 0.05  # of a range of 2: below this a picture is a blank sheet, and noise is no ink
 
