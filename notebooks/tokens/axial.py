@@ -938,8 +938,8 @@ lessons = (
     f"1. Rows and columns reach the whole past in two hops: no hole and no "
     f"leak among {int(past.sum()):,} earlier pairs, at 1/{ratio:.0f} of the "
     f"operations of full attention at 64×64.",
-    f"2. On unseen printed digits of 16×16 the model needs **{float(bits.mean()):.2f} "
-    f"bits** a number (raw {np.log2(K):.0f}, lzma "
+    f"2. On unseen printed digits of 16×16 the model needs "
+    f"**{float(bits.mean()):.2f} bits** a number (raw {np.log2(K):.0f}, lzma "
     f"{8 * len(packed) / known.numel():.2f}); blue costs {blue / red:.0%} of "
     f"red. Two judges read **{made['completed_accuracy']:.0%}** of its "
     f"completions and {made['legible_accuracy']:.0%} of its samples.",
