@@ -10,6 +10,7 @@ import torch
 from PIL import Image
 
 from gentok.data.coloured_digits import coloured_digits
+from gentok.data.printed_digits import printed_digits
 from gentok.tokens.axial import recipe
 from gentok.tokens.axial.model import PRESETS, AxialConfig, AxialTransformer, build, to_values
 from gentok.training.checkpoint import load_checkpoint
@@ -101,6 +102,16 @@ def test_bits_per_dimension_are_the_models_own(checkpoint):
     expected = [float(value) / math.log(2) for value in nats]
     assert numbers["bits_per_dim"] == pytest.approx(sum(expected) / 3, rel=1e-5)
     assert numbers["bits_plane_2"] == pytest.approx(expected[2], rel=1e-5)
+
+
+def test_the_weights_learn_printed_digits_and_are_measured_on_others(tmp_path):
+    out = tmp_path / "axial.safetensors"
+    network = recipe.train("digits-16", SMOKE, out=out, resume=False, seed=0)
+    assert "printed digits" in recipe.WEIGHTS.data(SMOKE, 0)["training"].source
+    pixels = to_values(printed_digits("test", 20, side=16).images, 8)
+    with torch.no_grad():
+        expected = float(network.bits(pixels).mean())
+    assert recipe.evaluate(out, n=20)["bits_per_dim"] == pytest.approx(expected, rel=1e-5)
 
 
 def test_the_command_measures_a_folder(checkpoint, tmp_path, capsys):

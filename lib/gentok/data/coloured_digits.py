@@ -48,7 +48,7 @@ def coloured_digits(
     strokes = source.floats()[index, :1].add(1).div(2)  # (count, 1, 8, 8), 0 paper to 1 ink
     if side > 8:
         strokes = _redrawn(strokes, side, rng)
-    paper, ink = _two_colours(count, rng)
+    paper, ink = two_colours(count, rng)
     images = torch.lerp(paper[..., None, None], ink[..., None, None], strokes)
     return ImageSet(
         to_uint8(images),
@@ -76,7 +76,7 @@ def _redrawn(strokes: Tensor, side: int, rng: torch.Generator) -> Tensor:
     return F.avg_pool2d(torch.sigmoid(12 * (fine - 0.45)), 2)  # a pen's edge, not a scan's blur
 
 
-def _two_colours(count: int, rng: torch.Generator) -> tuple[Tensor, Tensor]:
+def two_colours(count: int, rng: torch.Generator) -> tuple[Tensor, Tensor]:
     """Pairs of colours in [-1, 1], (count, 3) each, apart in brightness; drawn until they are."""
     pairs = torch.rand(2, count, 3, generator=rng) * 2 - 1
     while True:

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from gentok.data import ImageSet, available, batches, cifar10, folder_batches, to_uint8
 from gentok.data.coloured_digits import coloured_digits
 from gentok.data.folder import find, missing
+from gentok.data.printed_digits import printed_digits
 from gentok.data.read_ahead import Mapped
 from gentok.measure.digits import legible, within_rows
 from gentok.show.media import save_grid
@@ -33,10 +34,10 @@ class Plan:
     """What decides a training.
 
     Args:
-        data: ``"digits"`` (coloured ones), ``"cifar10"`` (averaged down), or
-            ``"folder"``: ImageNet's layout under ``GENTOK_DATA/images/<class>/``, scaled to size
-            and cut at the centre.
-        pictures: how many coloured digits.
+        data: ``"digits"`` (handwritten ones, coloured), ``"printed"`` (likewise), ``"cifar10"``
+            (averaged down), or ``"folder"``: ImageNet's layout under
+            ``GENTOK_DATA/images/<class>/``, scaled to size and cut at the centre.
+        pictures: how many digits.
         size: of the model; ``model``: how it is trained.
     """
 
@@ -68,10 +69,11 @@ def plan(preset: str, profile: Profile) -> Plan:
     if preset == "digits-16":  # an hour on one core
         model = replace(
             model,
-            steps=profile.pick(smoke=4, cpu=300, long=9000, gpu=40_000),
+            steps=profile.pick(smoke=4, cpu=600, long=18_000, gpu=40_000),
+            batch_size=profile.pick(smoke=4, cpu=16, gpu=64),
             ema=0.999,
         )
-        return Plan("digits", profile.pick(smoke=64, cpu=8192, long=65_536), size, model)
+        return Plan("printed", profile.pick(smoke=64, cpu=8192, long=65_536), size, model)
     if preset == "study-8":  # a minute: what the chapter trains live and compares
         model = replace(
             model,
@@ -142,7 +144,8 @@ def evaluate(checkpoint: str | Path, *, n: int, data: str | Path | None = None) 
         checkpoint: of `train`; its averaged weights are used.
         n: how many pictures, at most.
         data: a folder of pictures, one sub-folder a class, such as ImageNet's validation set;
-            None takes the test part of the coloured digits.
+            None takes the test part of the coloured digits, printed or by hand, that networks of
+            this size learn from.
 
     Returns:
         ``bits_per_dim``, and ``bits_plane_0``, ... for each colour plane.
@@ -153,7 +156,8 @@ def evaluate(checkpoint: str | Path, *, n: int, data: str | Path | None = None) 
     network = load_model(checkpoint, AxialConfig, build)
     config, rows = network.config, min(n, ROWS)
     if data is None:
-        images = coloured_digits("test", n, side=config.image_size).images
+        digits = printed_digits if config == PRESETS["digits-16"] else coloured_digits
+        images = digits("test", n, side=config.image_size).images
     else:
         draw, _ = folder_batches(Path(data), config.image_size, rows, seed=0)
         images = torch.cat([draw(step)["image"] for step in range(-(-n // rows))])[:n]
@@ -195,7 +199,8 @@ def _small_set(task: Plan, seed: int) -> ImageSet:
         source = cifar10("train")
         small = torch.nn.functional.adaptive_avg_pool2d(source.floats(), side)
         return ImageSet(to_uint8(small), source.labels, source.class_names, source.source)
-    return coloured_digits("train", task.pictures, seed, side)
+    digits = {"digits": coloured_digits, "printed": printed_digits}[task.data]
+    return digits("train", task.pictures, seed, side)
 
 
 # --- weights --------------------------------------------------------------------------------------
@@ -217,7 +222,7 @@ def _measure(network: PixelModel, n: int) -> dict[str, float]:
     digits with their rows shuffled.
     """
     size, values = network.config.image_size, network.config.num_values
-    known = to_values(coloured_digits("test", n, HELD_OUT, size).images, values)
+    known = to_values(printed_digits("test", n, HELD_OUT, size).images, values)
     low = torch.arange(size)[:, None] >= size // 2  # (H, 1)
     nothing, upper = torch.full_like(known, -1), torch.where(low, -1, known)
     with torch.random.fork_rng(devices=[]):
