@@ -2,8 +2,8 @@
 
 from gentok.latents.ard_vae.epochs import Epochs, each_epoch
 from gentok.latents.ard_vae.model import (
-    PRESETS,
     ARDVAE,
+    PRESETS,
     ARDVAEConfig,
     Autoencoder,
     build,

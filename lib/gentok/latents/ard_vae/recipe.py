@@ -127,9 +127,8 @@ def _bytes(data: str, size: int) -> Tensor:
     if folder is None:
         raise missing("CelebA", f"{FOLDER}/<folder>/*.jpg")
     found = ImageFolder(folder, size)
-    return torch.stack(
-        [torch.from_numpy(found[i, 0, 0][0]).permute(2, 0, 1) for i in range(len(found))]
-    )
+    pixels = (torch.tensor(found[i, 0, 0][0]) for i in range(len(found)))  # (S, S, 3) each
+    return torch.stack([x.permute(2, 0, 1) for x in pixels])
 
 
 def sample(checkpoint: str | Path, out: str | Path, *, n: int, seed: int) -> None:

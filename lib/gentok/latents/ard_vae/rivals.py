@@ -43,7 +43,7 @@ class Deterministic(ARDVAE):
 
 
 class WassersteinAE(Deterministic):
-    """WAE-MMD (Tolstikhin et al. 2018, arXiv:1711.01558): codes together shall look like N(0, I)."""
+    """WAE-MMD (Tolstikhin et al. 2018, arXiv:1711.01558): all codes together look like N(0, I)."""
 
     def penalty(self, z: Tensor) -> Tensor:
         """The weighted maximum mean discrepancy of the batch's codes to as many normal draws."""
@@ -69,18 +69,19 @@ def mmd(z: Tensor, normal: Tensor) -> Tensor:
         scalar; its mean is 0 if both are drawn alike.
     """
     count, axes = z.shape
+    within = [_squared_distances(x, x) for x in (z, normal)]
+    between = _squared_distances(z, normal)
     total = z.new_zeros(())
     for scale in SCALES:
         base = 2 * axes * scale  # C = 2 L sigma^2 of a standard normal, times a scale
-        inside = sum(_kernel(x, x, base).sum() - count for x in (z, normal))  # k(x, x) = 1
-        total += inside / (count * (count - 1)) - 2 * _kernel(z, normal, base).mean()
+        alike = sum((base / (base + d)).sum() - count for d in within)  # k(x, x) = 1
+        total = total + alike / (count * (count - 1)) - 2 * (base / (base + between)).mean()
     return total
 
 
-def _kernel(x: Tensor, y: Tensor, base: float) -> Tensor:
-    """C / (C + |x - y|^2), (B, B)."""
-    distance = (x[:, None] - y[None]).square().sum(-1)
-    return base / (base + distance)
+def _squared_distances(x: Tensor, y: Tensor) -> Tensor:
+    """|x_i - y_j|^2, (B, B)."""
+    return (x[:, None] - y[None]).square().sum(-1)
 
 
 RIVALS = {"WAE": WassersteinAE, "RAE-L2": RegularizedAE}
