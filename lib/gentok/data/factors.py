@@ -14,9 +14,9 @@ from torch import Tensor
 from gentok.data.imageset import generator
 
 FACTORS = ("x", "y", "size", "brightness")
-MARGIN = 0.35  # of the side: a centre keeps this distance from the edge
-SIZES = (0.08, 0.2)  # standard deviation of a blob, as a share of the side
-BRIGHTNESS = (0.3, 1.0)  # at the centre, where black is 0
+MARGIN = 0.38  # of the side: a centre keeps this distance from the edge
+SIZES = (0.06, 0.2)  # standard deviation of a blob, as a share of the side
+BRIGHTNESS = (0.2, 1.0)  # at the centre, where black is 0
 
 
 @dataclass(frozen=True)

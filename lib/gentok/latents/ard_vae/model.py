@@ -272,9 +272,9 @@ PRESETS: dict[str, ARDVAEConfig] = {
     # Small convolutions on scikit-learn's handwritten digits.
     "tiny": ARDVAEConfig(_TINY, beta=0.5),
     # The book's own, on blobs of four known factors: the chapter, its study and the weights.
-    "blobs-6": ARDVAEConfig(replace(_BLOBS, latent_dim=6), beta=0.05),
-    "blobs-12": ARDVAEConfig(_BLOBS, beta=0.05),
-    "blobs-24": ARDVAEConfig(replace(_BLOBS, latent_dim=24), beta=0.05),
+    "blobs-6": ARDVAEConfig(replace(_BLOBS, latent_dim=6), beta=0.025),
+    "blobs-12": ARDVAEConfig(_BLOBS, beta=0.025),
+    "blobs-24": ARDVAEConfig(replace(_BLOBS, latent_dim=24), beta=0.025),
     # The published configurations, from the authors' code.
     "mnist": ARDVAEConfig(_MNIST, beta=0.5),
     "mnist-16": ARDVAEConfig(replace(_MNIST, latent_dim=16), beta=0.5),

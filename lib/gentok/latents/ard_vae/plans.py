@@ -63,12 +63,12 @@ def plan(preset: str, profile: Profile) -> Plan:
 
 
 def _blobs(preset: str, size: ARDVAEConfig, profile: Profile) -> Plan:
-    """Twelve epochs of 160 steps: seconds on one core. The book's weights take five times as many.
+    """Twelve epochs of 160 steps: seconds on one core. The book's weights take twice as many.
 
     The weights hold a model of each number of axes, and a plain VAE of each.
     """
     stage = Stage(
-        steps=profile.pick(smoke=4, cpu=1920, long=9600),
+        steps=profile.pick(smoke=4, cpu=1920, long=3840),
         batch_size=profile.pick(smoke=8, cpu=100),
         lr=1e-3,
         clip=None,
