@@ -14,7 +14,7 @@ DESCRIPTION = (
 def draw() -> Diagram:
     """The drawing of the ARD-VAE chapter; shapes are those of ``blobs-12``."""
     d = Diagram("ARD-VAE: a prior that is read off data", DESCRIPTION, 1080, 500)
-    held = d.data("X_alpha", (24, 84), (130, 60), ["(4000, 1, 16, 16)"])
+    held = d.data("X_alpha", (24, 86), (130, 60), ["(4000, 1, 16, 16)"])
     encoder = d.box("encoder", (216, 84), (120, 64), ["once an epoch"], frozen=True)
     samples = d.data("samples", (398, 86), (124, 60), ["z, (4000, 12)"])
     gamma = d.box("gamma_posterior", (584, 82), (164, 68), ["a, b of each axis"], new=True)
@@ -26,7 +26,7 @@ def draw() -> Diagram:
     decoder = d.box("decoder", (584, 302), (164, 64), ["trained"])
     made = d.data("image", (810, 304), (150, 60), ["made"])
     kl = d.box("kl_to_axes", (584, 202), (164, 56), ["beta KL"])
-    score = d.box("jacobian_weights", (810, 400), (180, 56), ["after training"], new=True)
+    score = d.box("jacobian_weights", (810, 396), (180, 68), ["after training"], new=True)
 
     d.arrow(held.right(), encoder.left())
     d.arrow(encoder.right(), samples.left())
@@ -41,8 +41,8 @@ def draw() -> Diagram:
     d.arrow(z.top(), (460, 230), kl.left())
     d.note("mean, s", (516, 222))
     d.arrow(below.top(), encoder.bottom(), dashed=True)
-    d.note("same weights", (276, 226), anchor="middle")
-    d.arrow(decoder.bottom(), (666, 428), score.left())
+    d.note("same weights", (330, 226))
+    d.arrow(decoder.bottom(), (666, 430), score.left())
     d.note("which axes move the picture?", (560, 446))
     d.legend((24, 470))
     return d
