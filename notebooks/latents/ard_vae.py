@@ -110,10 +110,10 @@ page.say(
     counts=", ".join(map(str, counts)),
 )
 
+
 # %% [markdown]
 # Now walk along single axes of the network with 24, all others held at their
 # mean. The relevant ones move the picture; the one below them does not.
-
 
 # %%
 def walk(model, axis, count=9, far=2.0):
@@ -373,6 +373,7 @@ for ax, (title, values) in zip(panels, bars.items(), strict=True):
     ax.set(title=title, xlabel="axis, by relevance", yscale="log")
 panels[0].set_ylabel("no unit");
 
+
 # %% [markdown]
 # An idle axis has a variance that could be mistaken for a small, needed one.
 # The decoder does not react to it, and the product tells the two apart.
@@ -389,7 +390,6 @@ panels[0].set_ylabel("no unit");
 #
 # **Predict first**: will four times as many axes lower the error, raise it, or
 # change nothing? And four times as large a $\beta$?
-
 
 # %%
 def size(axes=12, **changes):
@@ -766,6 +766,7 @@ lessons = (
     f"{beside:.1f} at the most.",
 )
 page.say("{lines}", lines="\n".join(lessons))
+
 
 # %% [markdown]
 # ## Limits

@@ -175,7 +175,7 @@ def test_the_student_prior_costs_nearly_what_the_gaussian_costs():
     for network in (gaussian, student):
         network.update_prior(x, look_noise(network, 200, 0))
         torch.manual_seed(2)
-        found.append(float(network.loss({"image": x}, 0)[1]["kl"]))
+        found.append(network.loss({"image": x}, 0)[1]["kl"].item())
     assert found[0] != found[1] and found[0] == pytest.approx(found[1], abs=0.05)
 
 
