@@ -435,4 +435,40 @@ MUTATIONS = [
         "nearest = gap",
         "tests/nn/test_points.py::test_farthest_points_are_distinct_and_start_at_zero",
     ),
+    Mutation(
+        "the axis variances come from means",
+        "latents/ard_vae/model.py",
+        "z = mean if means else mean +",
+        "z = mean if not means else mean +",
+        "tests/latents/test_ard_vae.py::test_the_prior_is_the_second_moment_of_samples_and_a_constant",
+    ),
+    Mutation(
+        "the prior is read off pictures that are trained on",
+        "latents/ard_vae/epochs.py",
+        "if self.overlap:",
+        "if not self.overlap:",
+        "tests/latents/test_ard_vae.py::test_an_epochs_parts_are_disjoint_and_new_in_each",
+    ),
+    Mutation(
+        "the KL forgets the logarithm of the prior's variance",
+        "process/ard.py",
+        "return 0.5 * (variance.log() - logvar",
+        "return 0.5 * (-logvar",
+        "tests/process/test_ard.py::test_kl_is_torchs",
+    ),
+    Mutation(
+        "slopes of either sign cancel in the relevance",
+        "process/relevance.py",
+        "column.abs().mean(0)",
+        "column.mean(0)",
+        "tests/process/test_relevance.py"
+        "::test_the_mean_is_taken_of_absolute_values_before_squaring",
+    ),
+    Mutation(
+        "all axes are drawn, not the relevant ones alone",
+        "latents/ard_vae/model.py",
+        "spread = self.variance.sqrt() * self.relevant",
+        "spread = self.variance.sqrt()",
+        "tests/latents/test_ard_vae.py::test_only_relevant_axes_are_drawn",
+    ),
 ]

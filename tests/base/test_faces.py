@@ -12,6 +12,7 @@ import gentok
 from gentok.base import kl_vae, lightning_dit, vqgan
 from gentok.base.foundation import FrozenNetwork
 from gentok.base.masked import nat
+from gentok.latents.ard_vae import model as ard_vae
 from gentok.latents.fa_vae import model as fa_vae
 from gentok.latents.rae import dit as rae_dit
 from gentok.latents.rae import model as rae
@@ -51,6 +52,10 @@ def pictures():
 TOKENIZERS = {
     "kl_vae": lambda: (kl_vae.build(kl_vae.PRESETS["tiny"]), pictures()),
     "fa_vae": lambda: (fa_vae.build(fa_vae.PRESETS["tiny"]), pictures()),
+    "ard_vae": lambda: (
+        ard_vae.build(ard_vae.PRESETS["tiny"]),
+        torch.rand(2, 1, 16, 16) * 2 - 1,
+    ),
     "rae": lambda: (rae.build(rae.PRESETS["tiny"]), pictures()),
     "vqgan": lambda: (vqgan.build(vqgan.PRESETS["tiny"]), pictures()),
     "video_vae": lambda: (

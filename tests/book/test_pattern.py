@@ -13,6 +13,7 @@ from gentok.book import pages, pairs
 
 ROOT = pairs.find_root()
 PATTERNED = [  # slugs
+    "ard_vae",
     "axial",
     "cvt",
     "enat",
