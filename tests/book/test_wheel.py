@@ -18,6 +18,7 @@ ROOT = pairs.find_root()
 NEEDED = ("lib", "book/results", "notebooks", "weights")
 FILES = ("pyproject.toml", "README.md", "LICENSE", "MANIFEST.in", "CHANGELOG.md")
 LARGEST = 100_000_000  # bytes that PyPI takes
+SHORTEST = ("mogo", "matformer", "point_mae")  # chapters
 CLEAN = {k: v for k, v in os.environ.items() if k != "PYTHONPATH" and "GENTOK" not in k}
 
 
@@ -96,13 +97,26 @@ def test_the_first_cell_installs_what_is_missing_and_the_rest_is_found(wheel, el
     assert said.strip() == "enat", "something that the chapter reads was not found"
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("slug", SHORTEST)
+def test_a_chapter_runs_alone(wheel, elsewhere, slug):
+    """Its file and the wheel, in an empty folder."""
+    python, folder = elsewhere
+    notebook = pairs.source_of(slug, ROOT).with_suffix(".ipynb")
+    shutil.copy(notebook, folder / notebook.name)
+    env = CLEAN | {"GENTOK_WHEEL": str(wheel), "PIP_NO_DEPS": "1", "PIP_NO_INDEX": "1"}
+    line = [python, "-m", "papermill", notebook.name, "done.ipynb", "-k", "python3"]
+    run([*line, "-p", "profile", "smoke", "--no-progress-bar"], cwd=folder, env=env)
+    assert (folder / "done.ipynb").is_file()
+
+
 def test_commands_without_make_are_named(capsys):
     assert without_make.main(["nope"]) == 2
     assert "accepted: site, execute" in capsys.readouterr().err
 
 
-def test_commands_without_make_are_modules():
-    import importlib.util
-
-    for module, *_ in without_make.COMMANDS.values():
-        assert importlib.util.find_spec(module) is not None, module
+@pytest.mark.parametrize("name", sorted(set(without_make.COMMANDS) - {"pages", "test-fast"}))
+def test_commands_without_make_start(name):
+    line = [sys.executable, *without_make.COMMANDS[name], "--help"]
+    done = subprocess.run(line, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0 and "usage" in done.stdout.lower(), done.stderr

@@ -1,7 +1,7 @@
-"""What `make` does, for people without it: `python -m gentok.book site`, in an environment with
+"""What `make` does, for people without it: ``python -m gentok.book site``.
 
-the extras ``book`` and ``test``: ``pip install -c constraints.txt -e ".[book,test]"``. Further
-words go on to the command: ``python -m gentok.book execute enat --profile cpu``.
+It runs in an environment with the extras: ``pip install -c constraints.txt -e ".[book,test]"``.
+Further words go on to the command: ``python -m gentok.book execute enat --profile cpu``.
 """
 
 import subprocess
@@ -9,32 +9,34 @@ import sys
 
 from gentok.book.pairs import find_root
 
-NOTEBOOK = ("gentok.book.notebook",)
-BUILD = (
-    "jupyter_book.cli.main",
-    "build",
-    ".",
-    "--toc",
-    "book/_toc.yml",
-    "-W",
-    "--keep-going",
-    "-q",
-)
+NOTEBOOK = ("-m", "gentok.book.notebook")
+# Jupyter Book has a command and no module that `-m` could run.
+JUPYTER_BOOK = ("-c", "import sys; from jupyter_book.cli.main import main; sys.exit(main())")
+OPTIONS = ("--toc", "book/_toc.yml", "-W", "--keep-going", "-q")
 FAST = "not slow and not book and not mutation"
 COMMANDS = {
-    "site": BUILD,
+    "site": (*JUPYTER_BOOK, "build", ".", *OPTIONS),
     "execute": (*NOTEBOOK, "execute"),
     "study": (*NOTEBOOK, "study"),
     "stale": (*NOTEBOOK, "stale"),
     "student": (*NOTEBOOK, "student"),
     "slides": (*NOTEBOOK, "slides"),
-    "pages": ("gentok.book.pages",),
-    "weights": ("gentok.book.weights", "make"),
-    "renew": ("gentok.book.renew",),
-    "lab": ("jupyterlab", "notebooks"),
-    "test-fast": ("pytest", "-q", "-m", FAST, "tests"),
-    "bench": ("benchmarks",),
-}  # name -> module and its first words
+    "pages": (
+        "-m",
+        "gentok.book.pages",
+    ),
+    "weights": ("-m", "gentok.book.weights", "make"),
+    "renew": (
+        "-m",
+        "gentok.book.renew",
+    ),
+    "lab": ("-m", "jupyterlab", "notebooks"),
+    "test-fast": ("-m", "pytest", "-q", "-m", FAST, "tests"),
+    "bench": (
+        "-m",
+        "benchmarks",
+    ),
+}  # name -> what Python is given
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -49,8 +51,8 @@ def main(arguments: list[str] | None = None) -> int:
     except FileNotFoundError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    module, *first = COMMANDS[words[0]]
-    return subprocess.run([sys.executable, "-m", module, *first, *words[1:]], cwd=root).returncode
+    line = [sys.executable, *COMMANDS[words[0]], *words[1:]]
+    return subprocess.run(line, cwd=root).returncode
 
 
 if __name__ == "__main__":
