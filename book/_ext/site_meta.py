@@ -40,7 +40,7 @@ def description(doctree) -> str:
 
 def add_meta(app, page, template, context, doctree):
     """Describe the page, for search engines and for previews."""
-    words = description(doctree)
+    words = description(doctree) if app.builder.name == "html" else ""
     if not words:
         return
     facts = {

@@ -13,9 +13,11 @@ NOTEBOOK = ("-m", "gentok.book.notebook")
 # Jupyter Book has a command and no module that `-m` could run.
 JUPYTER_BOOK = ("-c", "import sys; from jupyter_book.cli.main import main; sys.exit(main())")
 OPTIONS = ("--toc", "book/_toc.yml", "-W", "--keep-going", "-q")
+EPUB = ("--builder", "custom", "--custom-builder", "epub")
 FAST = "not slow and not book and not mutation"
 COMMANDS = {
     "site": (*JUPYTER_BOOK, "build", ".", *OPTIONS),
+    "epub": (*JUPYTER_BOOK, "build", ".", *EPUB, *OPTIONS),
     "execute": (*NOTEBOOK, "execute"),
     "study": (*NOTEBOOK, "study"),
     "stale": (*NOTEBOOK, "stale"),
