@@ -16,7 +16,7 @@ PY ?= $(shell for python in $(CANDIDATES); do \
 PYTEST := OMP_NUM_THREADS=1 $(B)/python -m pytest -q -n 2 --dist loadfile
 
 .DEFAULT_GOAL := help
-.PHONY: help book site execute study renew weights weights-all stale lab test test-fast test-units \
+.PHONY: help book site epub execute study renew weights weights-all stale lab test test-fast test-units \
 	test-notebooks lint student slides pages mutate bench clean
 
 help: ## list the targets
@@ -39,6 +39,9 @@ book: .venv/.stamp ## install, render the site, name what is stale (STALE=1 exec
 
 site: .venv/.stamp ## render the site from the committed outputs; warnings are errors
 	@$(B)/jupyter-book build . --toc book/_toc.yml -W --keep-going -q
+
+epub: .venv/.stamp ## the book for e-readers, in _build/epub; formulas stay as TeX
+	@$(B)/python -m gentok.book epub
 
 execute: .venv/.stamp ## run one notebook and store its outputs (NB=enat PROFILE=cpu)
 	@test -n "$(NB)" || { echo "error: say which: make execute NB=<slug>" >&2; exit 2; }

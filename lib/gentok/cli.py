@@ -17,7 +17,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from gentok.book import registry
+from gentok.book import records, registry
 
 # torch takes seconds to import, so each command imports what it needs.
 app = typer.Typer(
@@ -239,6 +239,7 @@ def run(arguments: list[str]) -> int:
     Returns:
         the exit code; an error has been printed as one line on standard error.
     """
+    records.use_installed_weights()
     try:
         code = app(arguments, prog_name="gentok", standalone_mode=False) or 0
         if code == 130:  # typer's word for Ctrl-C; older versions raise Abort

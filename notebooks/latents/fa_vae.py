@@ -30,6 +30,20 @@
 # - explain why a lower error and more detail are two things;
 # - scale a published loss weight from sums to means without changing it.
 
+# %% jupyter={"source_hidden": true} tags=["install", "remove-cell"]
+# Fetches gentok where it is missing, as in Colab; elsewhere does nothing.
+import importlib.util
+import os
+import subprocess
+import sys
+
+if importlib.util.find_spec("gentok") is None:
+    place = "github.com/generative-tokenizers/generative-tokenizers"
+    gentok_at = os.environ.get("GENTOK_WHEEL", f"gentok @ git+https://{place}")
+    pip = [sys.executable, "-m", "pip", "install", "-q", gentok_at]
+    subprocess.run(pip, check=True)
+    importlib.invalidate_caches()
+
 # %% tags=["parameters"]
 profile = "cpu"  # "smoke" for tests, "study" for the record, "gpu"
 seed = 0

@@ -29,6 +29,20 @@
 # - say what reuse saves, what it costs, and why it must be trained;
 # - tell a verdict that the data carry from one that they do not.
 
+# %% jupyter={"source_hidden": true} tags=["install", "remove-cell"]
+# Fetches gentok where it is missing, as in Colab; elsewhere does nothing.
+import importlib.util
+import os
+import subprocess
+import sys
+
+if importlib.util.find_spec("gentok") is None:
+    place = "github.com/generative-tokenizers/generative-tokenizers"
+    gentok_at = os.environ.get("GENTOK_WHEEL", f"gentok @ git+https://{place}")
+    pip = [sys.executable, "-m", "pip", "install", "-q", gentok_at]
+    subprocess.run(pip, check=True)
+    importlib.invalidate_caches()
+
 # %% tags=["parameters"]
 profile = "cpu"  # "smoke" for tests, "study" for the record, "gpu"
 seed = 0

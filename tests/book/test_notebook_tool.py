@@ -140,6 +140,27 @@ def test_changed_text_is_carried_over_and_outputs_stay(book, capsys):
     assert [c.id for c in new.cells[1:]] == [c.id for c in old.cells[1:]]
 
 
+INSTALL = """\
+# %% tags=["install", "remove-cell"]
+import gentok.nn.wavelet as missing
+
+"""
+
+
+def test_the_cell_that_fetches_the_package_changes_no_output(book):
+    pretend_run(book)
+    before = pairs.read_pair(source(book))
+    edit(book, '# %% tags=["parameters"]', INSTALL + '# %% tags=["parameters"]')
+    assert pairs.why_stale(source(book), "cpu") == ""
+    pairs.sync(source(book))
+    assert pairs.in_step(source(book))
+    after = pairs.read_pair(source(book))
+    assert after.cells.pop(1).outputs == []
+    assert [c.get("outputs") for c in after.cells] == [c.get("outputs") for c in before.cells]
+    edit(book, INSTALL, INSTALL.replace("install", "other"))
+    assert "changed since" in pairs.why_stale(source(book), "cpu")
+
+
 def test_refresh_names_what_is_stale_and_runs_it_when_asked(book, capsys, monkeypatch):
     pretend_run(book)
     edit(book, "secret = 42", "secret = 43")

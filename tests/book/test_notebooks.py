@@ -70,6 +70,16 @@ def test_parameters_default_to_the_committed_profile(path):
     tagged = [c for c in code_cells(pairs.read_source(path)) if "parameters" in pairs.tags_of(c)]
     assert len(tagged) == 1
     assert re.search(r'^profile = "cpu"', tagged[0].source, re.M)
+    assert re.search(r"^seed = 0$", tagged[0].source, re.M)
+
+
+@every_notebook
+def test_the_first_cell_fetches_a_missing_gentok(path):
+    """The same cell everywhere; `test_wheel.py` runs it where gentok is missing."""
+    pattern = code_cells(pairs.read_source(pairs.source_of("enat", ROOT)))[0]
+    first = code_cells(pairs.read_pair(path))[0]
+    assert first.source == pattern.source
+    assert pairs.tags_of(first) == ["install", "remove-cell"] and first.outputs == []
 
 
 @every_notebook

@@ -23,6 +23,8 @@ REMOTE = re.compile(r"^(https?:)?//", re.I)
 # What a browser loads by itself, as opposed to a link that a reader may follow.
 LOADS = {"src", "srcset", "poster", "data"}
 CHAPTERS = [page for page in TOC if page.startswith("notebooks/")]
+BASE = "https://generative-tokenizers.github.io/generative-tokenizers/"
+WITHOUT_WORDS = {"book/bibliography"}  # pages that are a list from end to end
 PRIMER = "book/primers/vector_quantisation"
 pytestmark = [pytest.mark.book, pytest.mark.slow]
 every_page = pytest.mark.parametrize("page", TOC)
@@ -122,6 +124,21 @@ def test_every_file_of_weights_shows_how_good_it_is(site):
     for row in rows:
         name, _, _, quality, _ = re.findall(r"<td.*?</td>", row, re.S)
         assert quality.count(",") >= 1, f"only the number of items: {name}"
+
+
+@every_page
+def test_page_describes_itself(site, page):
+    text = site[page].text
+    assert text.count(f'rel="canonical" href="{BASE}{page}.html"') == 1
+    if page not in WITHOUT_WORDS:
+        found = re.findall(r'<meta (?:name|property)="(?:og:)?description" content="([^"]+)"', text)
+        assert len(found) == 2 and found[0] == found[1] and 40 < len(unescape(found[0])) <= 202
+
+
+def test_sitemap_names_every_page_and_404_leads_home(site):
+    places = re.findall("<loc>(.*?)</loc>", (SITE / "sitemap.xml").read_text("utf-8"))
+    assert {f"{BASE}{page}.html" for page in TOC} <= set(places)
+    assert f'href="{BASE}book/index.html"' in (SITE / "404.html").read_text("utf-8")
 
 
 def test_no_analytics(site):

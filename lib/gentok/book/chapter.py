@@ -29,12 +29,13 @@ from string import Formatter
 import psutil
 import torch
 
-from gentok.book.records import checkout
+from gentok.book.records import use_installed_weights
 from gentok.book.study import Study
 from gentok.show import plot
 from gentok.show.code import show_code
 from gentok.show.table import Table
 from gentok.training import profiles
+from gentok.training.weights import find
 
 __all__ = ["Chapter", "NotInTheBook", "Sentence", "open", "show_code"]
 
@@ -77,6 +78,7 @@ def open(slug: str, profile: str, seed: int = 0) -> "Chapter":
             no folder of records either.
     """
     plot.use_style()
+    use_installed_weights()
     level = profiles.profile(profile)
     try:
         study = Study(slug, level)
@@ -93,13 +95,12 @@ def _absent(study: Study) -> list[str]:
     slug = study.slug
     try:
         record = study.path
-        weights = checkout() / "weights" / f"{slug}.safetensors"
     except FileNotFoundError:
         raise _far_from_the_book(slug) from None
     lines = []
     if not study.trains and not record.is_file():
         lines.append(f"{slug} has no recorded runs yet; `make study NB={slug}` makes them.")
-    if not weights.is_file():
+    if find(slug) is None:
         lines.append(f"{slug} has no trained weights yet; `make weights NB={slug}` makes them.")
     return lines
 

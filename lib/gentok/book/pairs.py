@@ -173,6 +173,12 @@ def write(notebook, path: Path, made: dict) -> bool:
     return True
 
 
+def that_compute(notebook) -> list:
+    """The code cells without the one that fetches a missing gentok, which has no outputs."""
+    code = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    return [cell for cell in code if slices.INSTALL not in tags_of(cell)]
+
+
 def sync(path: Path) -> bool:
     """Carry changed text of a source into its `.ipynb`, outputs kept; True if the file changed.
 
@@ -180,9 +186,8 @@ def sync(path: Path) -> bool:
     """
     notebook, committed = read_source(path), read_pair(path)
     give_ids(notebook, committed)
-    old = (cell for cell in committed.cells if cell.cell_type == "code")
-    for cell in notebook.cells:
-        if cell.cell_type == "code":
-            partner = next(old)
-            cell.outputs, cell.id = partner.outputs, partner.id
+    old = iter(that_compute(committed))
+    for cell in that_compute(notebook):
+        partner = next(old)
+        cell.outputs, cell.id = partner.outputs, partner.id
     return write(notebook, path, committed.metadata["gentok"])

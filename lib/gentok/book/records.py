@@ -20,8 +20,10 @@ import math
 import os
 import platform
 import re
+import site
 import subprocess
 import sys
+import sysconfig
 from collections.abc import Iterable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -31,7 +33,15 @@ import gentok
 from gentok.book.claims import Plan, read_plan
 
 NUMBERS = re.compile(r"\[[-+.,\s\deEnul]*\]")  # a list of numbers: one line of the record, not many
-SHARED = Path(sys.prefix) / "share" / "gentok"  # where an installed wheel keeps records and claims
+DATA = (
+    sysconfig.get_path("data"),
+    sys.prefix,
+    site.getuserbase(),
+    Path(gentok.__file__).parents[1],
+)
+PLACES = [Path(place) / "share" / "gentok" for place in DATA]
+# Where an installed wheel keeps records, claims and weights.
+SHARED = next((place for place in PLACES if place.is_dir()), PLACES[0])
 MADE = ("ended", "machine", "versions", "code")
 PACKAGES = ("numpy", "torch")  # beside gentok and Python, the versions that matter for numbers
 
@@ -70,6 +80,16 @@ def results_folder() -> Path:
         if SHARED.is_dir():
             return SHARED
         raise
+
+
+def use_installed_weights() -> None:
+    """Let GENTOK_WEIGHTS name an installed wheel's weights, where it is unset and no checkout is.
+
+    What loads weights stands on a floor below the book, and knows the variable only.
+    """
+    near, kept = Path(gentok.__file__).parents[2] / "weights", SHARED / "weights"
+    if not os.environ.get("GENTOK_WEIGHTS", "").strip() and not near.is_dir() and kept.is_dir():
+        os.environ["GENTOK_WEIGHTS"] = str(kept)
 
 
 def plan_path(slug: str) -> Path:

@@ -99,7 +99,7 @@ def replay(tree: Path, slug: str, profile: str, until: str = "") -> Replay:
     import nbformat
 
     from gentok.book.notebook import cut
-    from gentok.book.pairs import read_source, source_of, tidy_outputs
+    from gentok.book.pairs import read_source, source_of, that_compute, tidy_outputs
 
     path = source_of(slug, tree)
     notebook = read_source(path)
@@ -120,7 +120,7 @@ def replay(tree: Path, slug: str, profile: str, until: str = "") -> Replay:
         except nbclient.exceptions.CellExecutionError as error:
             raise ValueError(f"{slug} at {tree}: a cell failed\n{error}") from error
         found = Replay(rows=_rows(kept))
-    for cell in [cell for cell in notebook.cells if cell.cell_type == "code"][1:]:
+    for cell in that_compute(notebook)[1:]:
         tidy_outputs(cell)
         found.outputs.append(shown(cell.outputs))
     return found

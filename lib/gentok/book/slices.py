@@ -24,6 +24,7 @@ NOTEBOOK = "(notebook)"
 EXPERIMENT = Definition(NOTEBOOK, "(experiment)")
 SHOWS = {"print", "display", "study", "axes", "ax", "figure"}  # names that only show or judge
 SHOWN_BY = ("matplotlib", "seaborn", "IPython", "gentok.show", "gentok.book")
+INSTALL = "install"  # tag of the cell that fetches a missing gentok: nothing depends on it
 STATEMENTS = ast.Assign | ast.AnnAssign | ast.AugAssign | ast.Expr
 STATEMENTS |= ast.For | ast.While | ast.With | ast.If | ast.Try  # those that may change a name
 
@@ -35,6 +36,11 @@ class Cell:
     source: str
     tags: tuple[str, ...] = ()
     aside: bool = False
+
+
+def that_compute(cells: Iterable[Cell]) -> list[Cell]:
+    """The cells without the one that fetches a missing gentok."""
+    return [cell for cell in cells if INSTALL not in cell.tags]
 
 
 def experiment_names(cells: Iterable[Cell]) -> list[str]:
@@ -56,7 +62,7 @@ def experiment_closure(
         without: parts of the package that do not count.
     """
     module = Module(NOTEBOOK, None)
-    for cell in cells:
+    for cell in that_compute(cells):
         tree = parse_cell(cell.source)
         seeds: list[ast.stmt] = []
         for node in tree.body if tree is not None else ():
@@ -78,7 +84,7 @@ def outputs_closure(
     """All that a notebook reaches, and the text of each cell."""
     module = Module(NOTEBOOK, None)
     texts = []
-    for count, cell in enumerate(cells):
+    for count, cell in enumerate(that_compute(cells)):
         tree = parse_cell(cell.source)
         if tree is None:
             texts.append(cell.source)

@@ -27,6 +27,7 @@ import gentok
 from gentok.base import lightning_dit
 from gentok.base.recipe import WEIGHTS as BASE
 from gentok.book import registry
+from gentok.book.records import use_installed_weights
 from gentok.measure.throughput import training_share
 from gentok.training.checkpoint import load_checkpoint
 from gentok.training.profiles import Profile, profile
@@ -84,6 +85,7 @@ def of(name: str) -> Weights:
 
 def load(name: str, folder: str | os.PathLike | None = None, download: bool = False) -> nn.Module:
     """As `gentok.pretrained`."""
+    use_installed_weights()
     weights = of(name)
     return weights.assemble(**read(fetch(name, folder, download), weights)).eval()
 
