@@ -813,11 +813,12 @@ figure.supxlabel("mean and 95 % interval; rings: single seeds", fontsize=10);
 # shift is an average over other times, and a VAE's latent is another space.
 #
 # The shift helps; the head helps on the encoder's tokens and not on a VAE's, as
-# the paper has it. Two answers go against the paper. The same generator draws
-# better pictures in the *VAE's* latent, by far, and the decoder without noise
-# paints drawn tokens a little *better*. Generators here train for a minute or
-# two, the paper's for days. A guess, not measured: an eighth of the numbers is
-# learned sooner, and what a young generator gets wrong is not white noise.
+# the paper has it. One answer goes against the paper: the same generator draws
+# better pictures in the *VAE's* latent, by far. And the noise of the decoder's
+# training, which the paper needs for drawn tokens, is not seen to help them
+# here. Generators here train for a minute or two, the paper's for days. A
+# guess, not measured: an eighth of the numbers is learned sooner, and what a
+# young generator gets wrong is not white noise.
 #
 # ## A weak model that shows the way
 #
