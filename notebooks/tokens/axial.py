@@ -1133,10 +1133,11 @@ check.first(first)
 #
 # ```{solution-start} ex-axial-temperature
 # :class: dropdown
-# A little colder removes stray values. Much colder, sheets stay blank and
-# strokes fill up: the likeliest next number is almost always the one before
-# it. A row of likely steps is not a likely picture, and only temperature 1
-# draws from the distribution whose bits were counted.
+# Less than one may fear: this model is sure of nearly every number, so a colder
+# or a hotter draw changes few of them, and shares of forty pictures scatter by
+# several points. A model that is less sure repeats itself when cold and falls
+# apart when hot. Only temperature 1 draws from the distribution whose bits were
+# counted.
 # ```
 
 # %% jupyter={"source_hidden": true} tags=["solution"]
