@@ -1,8 +1,7 @@
 """Losses that look through a frozen network: perceptual distance and vision-foundation alignment.
 
-VF loss: Yao et al. 2025 (VA-VAE), 3.2, with the constants of its public code. Perceptual distance:
-the form of LPIPS (Zhang et al. 2018). LPIPS's own weights need torchvision; this book reads a small
-classifier instead and calls it a substitute.
+VF loss: Yao et al. 2025 (VA-VAE), 3.2, with the constants of its public code. Small presets look
+through a classifier of the book, a substitute; `gentok.base.perception` has LPIPS for the others.
 
 Shapes: B batch, z latent channels, h w latent grid, N = h w tokens, D feature channels.
 """
