@@ -70,9 +70,9 @@ class Plan:
     tokenizer: Stage | None
 
 
-# The released code's: batch and learning rate go with the size of the pictures. 500,000 steps, AdamW
-# with betas (0.99, 0.99), weight decay 0.03, an average of 0.9999, no clipping; float16 there,
-# bfloat16 here. It reads the codes of MAGE's VQGAN, which this recipe trains itself.
+# The released code's: batch and learning rate go with the size of the pictures. 500,000 steps,
+# betas (0.99, 0.99), weight decay 0.03, an average of 0.9999, no clipping; float16 there, bfloat16
+# here. It reads codes of MAGE's VQGAN, where this recipe trains a VQGAN of that size itself.
 PUBLISHED = {
     "enat-l-256": {"batch_size": 2048, "lr": 4e-4},
     "enat-l-512": {"batch_size": 512, "lr": 1e-4},
@@ -205,8 +205,8 @@ def train(
         the averaged network, ready to sample.
 
     Raises:
-        FileNotFoundError: if the plan's pictures, its trained tokenizer or the weights of a loss are
-            absent.
+        FileNotFoundError: if the plan's pictures, its trained tokenizer, or LPIPS's weights are
+            wanted and absent.
         ValueError: if there is no such preset.
     """
     task = plan(preset, profile)
@@ -274,7 +274,7 @@ def _folder(task: Plan, seed: int) -> Batches:
 
 
 def either_way(picture: Image.Image, size: int, rng: np.random.Generator) -> Image.Image:
-    """The middle square, mirrored half the time: the released codes hold every picture both ways."""
+    """The middle square, mirrored half the time: the released codes hold each picture both ways."""
     square = centre_crop(picture, size, rng)
     return ImageOps.mirror(square) if rng.random() < 0.5 else square
 
