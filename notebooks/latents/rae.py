@@ -970,9 +970,9 @@ for name in ("dit-dh-s", "dit-dh-b", "dit-dh-xl", "dit-xl"):
 # gentok sample rae --from runs/rae.safetensors --out samples.png
 # ```
 #
-# Decoder, DiT$^{DH}$-XL and its weak guide are stages by the paper's plan;
-# the encoder is read through `transformers`. The weights of this chapter come
-# from `make weights NB=rae`.
+# Decoder, DiT$^{DH}$-XL and its weak guide are stages by the paper's plan, at
+# 512 pixels (`vit-xl-512`) by that of this size; the encoder is read through
+# `transformers`. The weights of this chapter come from `make weights NB=rae`.
 #
 # ## What we learned
 
@@ -1015,9 +1015,9 @@ page.say("{lines}", lines="\n".join(lessons))
 # thousand pictures, a minute of training for each network of the study. The
 # arms are compared after equally many steps, not at their ends. Four seeds
 # leave differences between a frozen encoder and a VAE open where the VAE's
-# trainings scatter. Accuracy is what a small classifier says. FID, DINOv2 and 256 pixels are not tested
-# here, and no claim hangs on the adversary, which plays in the long training
-# only.
+# trainings scatter. Accuracy is what a small classifier says. FID, DINOv2 and
+# 256 pixels are not tested here, and no claim hangs on the adversary, which
+# plays in the long training only.
 #
 # ## Exercises
 #

@@ -13,6 +13,7 @@ from gentok.data.image_folder import folder_batches
 from gentok.training.checkpoint import load_checkpoint
 from gentok.training.loop import decay_groups
 from gentok.training.profiles import Profile
+from gentok.training.schedules import schedule_factor
 
 SMOKE = Profile("smoke", (0,), "cpu")
 SMALL = replace(PRESETS["tiny"], widths=(8, 8, 16), num_heads=(1, 1, 2), depths=(1, 1, 1))
@@ -106,6 +107,36 @@ def test_small_presets_begin_at_one_side_and_mix_nothing():
     assert recipe.plan("cvt-13", SMOKE).mixing and recipe.plan("cvt-13", SMOKE).data == "folder"
     with pytest.raises(ValueError, match="shapes or photographs, got 'folder'"):
         recipe.pictures(recipe.plan("cvt-13", SMOKE), seed=0)
+
+
+@pytest.mark.parametrize(("preset", "decay"), [("cvt-13", 0.05), ("cvt-21", 0.1), ("cvt-w24", 0.1)])
+def test_the_published_plan_is_the_authors(preset, decay):
+    """300 epochs of 2,048, five of warm-up, 2e-3 (the paper's misprint: 0.02) down to 1e-5."""
+    task, epoch = recipe.plan(preset, Profile("gpu", (0,), "cpu")), 1_281_167 / 2048
+    stage = task.classifier
+    assert (stage.batch_size, stage.lr, stage.betas) == (2048, 2e-3, (0.9, 0.999))
+    assert (stage.weight_decay, stage.clip, stage.ema) == (decay, None, None)
+    assert stage.batch_size // stage.accumulate == 256  # a GPU's share, for the batch statistics
+    assert (stage.steps, stage.warmup) == (round(300 * epoch), round(5 * epoch))
+    last = stage.lr * schedule_factor(stage.steps, stage.steps, stage.warmup, stage.schedule)
+    assert last == pytest.approx(1e-5) and task.mixing and task.data == "folder"
+    assert task.size is PRESETS[preset] and stage.precision == "bf16"
+
+
+def test_published_sizes_learn_from_augmented_crops(monkeypatch, tmp_path):
+    folder = tmp_path / "images" / "only"
+    folder.mkdir(parents=True)
+    Image.new("RGB", (64, 64), (10, 60, 200)).save(folder / "a.png")
+    monkeypatch.setenv("GENTOK_DATA", str(tmp_path))
+    task = replace(recipe.plan("cvt-13", SMOKE), size=replace(SMALL, num_classes=1))
+    seen = []
+    monkeypatch.setattr(crops, "rand_augment", lambda image, rng: seen.append(image) or image)
+    plain = recipe.draws(task, seed=0)(0)["image"]
+    assert len(seen) == 8 and (plain == plain[:1, :, :1, :1]).all()  # one colour stays one
+    monkeypatch.undo()
+    monkeypatch.setenv("GENTOK_DATA", str(tmp_path))
+    changed = recipe.draws(task, seed=0)(0)["image"]
+    assert not torch.equal(changed, plain)
 
 
 @pytest.mark.parametrize("preset", ["cvt-13", "study-32", "world-32", "tiny"])

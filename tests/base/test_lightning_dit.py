@@ -36,11 +36,14 @@ def test_counts_in_raes_setting(name):
     assert count == PRESETS[name].published_params
 
 
-def test_xl_on_va_vae_latents():
+@pytest.mark.parametrize(
+    ("name", "d", "depth"), [("s", 384, 12), ("b", 768, 12), ("l", 1024, 24), ("xl", 1152, 28)]
+)
+def test_counts_on_va_vae_latents(name, d, depth):
     """32 channels and sine-cosine time: the count by the formula of the parts, term by term."""
     with torch.device("meta"):
-        model = build(PRESETS["xl/1"])
-    d, depth, c = 1152, 28, 32
+        model = build(PRESETS[f"{name}/1"])
+    c = 32
     hidden = int(2 / 3 * 4 * d)
     attention = d * 3 * d + 3 * d + d * d + d
     swiglu = d * 2 * hidden + 2 * hidden + hidden * d + d
@@ -48,7 +51,8 @@ def test_xl_on_va_vae_latents():
     ends = (c * d + d) + (d + d * c + c + d * 2 * d + 2 * d)
     conditions = (256 * d + d + d * d + d) + 1001 * d
     trainable = sum(p.numel() for p in model.parameters() if p.requires_grad)
-    assert trainable == depth * block + ends + conditions == 674_961_824
+    assert trainable == depth * block + ends + conditions
+    assert name != "xl" or trainable == 674_961_824
 
 
 def test_block_matches_a_plain_restatement():

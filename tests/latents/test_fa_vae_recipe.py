@@ -1,18 +1,22 @@
 """The recipe of `gentok train fa_vae`: both stages and its picture."""
 
 import json
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
 
+from gentok.base import lightning_dit
 from gentok.base.lightning_dit import LightningDiT, LightningDiTConfig
 from gentok.latents.fa_vae import plans, recipe
-from gentok.latents.fa_vae.model import PRESETS, FAVAEConfig, build
+from gentok.latents.fa_vae.model import PRESETS, FAVAEConfig, LowBranch, build
 from gentok.training.checkpoint import restore_config
 from gentok.training.loop import load_model
 from gentok.training.profiles import Profile, profile
+
+BARE = {"perceptual_weight": 0.0, "vf_weight": 0.0, "gan_weight": 0.0}
 
 
 @pytest.fixture
@@ -66,6 +70,65 @@ def test_published_sizes_are_sampled_as_published():
         options = plans.sampler_of(stored)  # as `gentok sample` reads it from a checkpoint
         assert options == {"num_steps": 249, "guidance_scale": 10.0, "guidance_start": 0.1}
     assert plans.sampler_of(PRESETS["world-32"]) == {"num_steps": 50, "guidance_scale": 2.0}
+
+
+@pytest.mark.parametrize("name", plans.PUBLISHED)
+def test_published_plans_are_va_vaes(name):
+    """50 epochs of 256 for the tokenizer, 64 epochs of 1,024 for LightningDiT-XL; VA-VAE's code."""
+    task = plans.plan(name, Profile("gpu", (0,), "cpu"))
+    how, then = task.tokenizer, task.generator
+    assert (how.batch_size, how.lr, how.betas) == (256, 1e-4, (0.5, 0.9))
+    assert how.steps == pytest.approx(50 * 1_281_167 / 256, rel=2e-3)
+    assert (then.batch_size, then.lr, then.betas, then.ema) == (1024, 2e-4, (0.9, 0.95), 0.9999)
+    assert then.steps == pytest.approx(64 * 1_281_167 / 1024, rel=2e-3)
+    assert {how.schedule, then.schedule} == {"constant"} and how.weight_decay == 0
+    assert how.clip is None and then.clip is None
+    low, high = task.size.low, task.size.high
+    assert (low.kl_weight, low.gan_weight, low.gan_start) == (1e-6, 0.5, 5001)
+    assert (low.perceptual_weight, low.vf_weight, low.vf_margins) == (1.0, 0.1, (0.25, 0.5))
+    assert (low.vf_network, low.vf_channels) == ("facebook/dinov2-large", 1024)
+    assert (high.kl_weight, high.gan_weight, high.gan_start) == (1e-6, 0.5, 5001)
+    with torch.device("meta"):
+        network = LightningDiT(replace(task.generator_size, in_channels=task.size.latent_channels))
+    assert sum(p.numel() for p in network.parameters() if p.requires_grad) == 674_961_824
+
+
+def test_pictures_of_a_folder_are_mirrored_half_of_the_time(monkeypatch, tmp_path):
+    """LightningDiT draws each picture's latents or those of its mirror image."""
+    folder = tmp_path / "images" / "ramp"
+    folder.mkdir(parents=True)
+    ramp = np.broadcast_to(np.arange(256, dtype=np.uint8)[None, :, None], (256, 256, 3))
+    Image.fromarray(ramp.copy()).save(folder / "a.png")
+    monkeypatch.setenv("GENTOK_DATA", str(tmp_path))
+    task = plans.plan("f16d32-a", Profile("smoke", (0,), "cpu"))
+    draw, classes = recipe.pictures(task, 0, rows=24)
+    rises = draw(0)["image"][:, 0, 0, -1] > 0
+    assert classes == 1 and 4 < int(rises.sum()) < 20
+
+
+def test_each_stage_reads_batches_of_its_own_size(monkeypatch, tmp_path):
+    """Published: 256 pictures a step of the tokenizer, 1,024 of the generator."""
+    small = replace(PRESETS["tiny"], low=replace(PRESETS["tiny"].low, **BARE))
+    small = replace(small, high=replace(small.high, gan_weight=0.0))
+    monkeypatch.setitem(PRESETS, "f16d32-a", small)
+    plan = plans.plan("f16d32-a", Profile("smoke", (0,), "cpu"))
+    plan = replace(plan, generator=replace(plan.generator, batch_size=6))
+    plan = replace(plan, generator_size=replace(lightning_dit.PRESETS["tiny"], depth=1))
+    monkeypatch.setattr(recipe, "plan", lambda *_: plan)
+    folder = tmp_path / "images" / "only"
+    folder.mkdir(parents=True)
+    Image.new("RGB", (32, 32)).save(folder / "a.png")
+    monkeypatch.setenv("GENTOK_DATA", str(tmp_path))
+    seen = {}
+    for name, kind in (("tokenizer", LowBranch), ("generator", LightningDiT)):
+
+        def spy(self, batch, step=0, name=name, loss=kind.loss):
+            seen[name] = len(batch["label"])
+            return loss(self, batch, step)
+
+        monkeypatch.setattr(kind, "loss", spy)
+    recipe.train("f16d32-a", Profile("smoke", (0,), "cpu"), out=None, resume=False, seed=0)
+    assert seen == {"tokenizer": 4, "generator": 6}
 
 
 def test_large_presets_say_what_they_need(smoke, tmp_path, monkeypatch):

@@ -67,7 +67,10 @@ def test_other_presets_have_the_same_decoder(name):
     sizes = ("patch_size", "dim", "depth", "num_heads", "hidden", "published_params")
     for size in sizes:
         assert getattr(PRESETS[name], size) == getattr(PRESETS["vit-xl"], size)
-    assert PRESETS["vit-xl-upsample"].published_params is None  # its last layer is wider
+    with torch.device("meta"):
+        wider = build(PRESETS["vit-xl-upsample"])  # patches of 32 pixels in place of 16
+    more = (32**2 - 16**2) * 3 * (1152 + 1)  # rows of the last layer, with their biases
+    assert wider.decoder_parameters() == PRESETS["vit-xl"].published_params + more
 
 
 @pytest.mark.parametrize("name", ["vit-xl-512", "vit-xl-upsample", "siglip2-b", "mae-b"])

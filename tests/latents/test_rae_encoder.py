@@ -15,6 +15,7 @@ from gentok.latents.rae.encoder import (
     outline_encoder,
     random_backbone,
 )
+from gentok.latents.rae.model import PRESETS
 
 SIZES = {
     "dinov2_with_registers": {"image_size": 28, "patch_size": 14},
@@ -160,6 +161,17 @@ def test_wrong_checkpoints_are_named(saved, tmp_path):
     empty.mkdir()
     with pytest.raises(FileNotFoundError, match=r"no encoder weights in folder .*accepted: a fold"):
         load_encoder(replace(config, name=str(empty)))
+
+
+def test_a_name_without_an_owner_never_asks_the_hub(monkeypatch):
+    """The small presets' encoder is a folder: where it is not, say so before anything is asked."""
+
+    def ask(*_, **__):
+        raise AssertionError("asked the hub")
+
+    monkeypatch.setattr(transformers.PretrainedConfig, "get_config_dict", ask)
+    with pytest.raises(FileNotFoundError, match="no encoder weights in folder 'small-mae'"):
+        load_encoder(PRESETS["tiny"].encoder)
 
 
 def test_bad_configurations():

@@ -1,7 +1,8 @@
 """Losses that look through a frozen network: perceptual distance and vision-foundation alignment.
 
-VF loss: Yao et al. 2025 (VA-VAE), 3.2, with the constants of its public code. Small presets look
-through a classifier of the book, a substitute; `gentok.base.perception` has LPIPS for the others.
+VF loss: Yao et al. 2025 (VA-VAE), 3.2, with the constants of its public code. Perceptual distance:
+see `gentok.base.perception`. In place of DINOv2 the small presets read a classifier of this book,
+which is called a substitute.
 
 Shapes: B batch, z latent channels, h w latent grid, N = h w tokens, D feature channels.
 """

@@ -3,6 +3,8 @@
 import numpy as np
 from PIL import Image
 
+from gentok.data.rand_augment import rand_augment
+
 
 def random_crop(image: Image.Image, size: int, rng: np.random.Generator) -> Image.Image:
     """A random part of an RGB picture as a square of ``size`` pixels, mirrored half the time.
@@ -18,3 +20,8 @@ def random_crop(image: Image.Image, size: int, rng: np.random.Generator) -> Imag
         (size, size), Image.Resampling.BICUBIC, (x, y, x + width, y + height), reducing_gap=2.0
     )
     return part.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if rng.random() < 0.5 else part
+
+
+def augmented_crop(image: Image.Image, size: int, rng: np.random.Generator) -> Image.Image:
+    """`random_crop`, then RandAugment of strength 9, as in the authors' code."""
+    return rand_augment(random_crop(image, size, rng), rng)

@@ -1,10 +1,11 @@
 """How `gentok train cvt` trains: classification, of large pictures with mixed images and labels.
 
 The published presets follow the paper and its code: AdamW at 2e-3 for a batch of 2,048, 300 epochs,
-cosine, 5 epochs of warm-up, weight decay on matrices alone, mixup 0.8 or CutMix 1.0, label
-smoothing 0.1, random erasing 0.25, stochastic depth, a floor of 1e-5. (The paper prints a rate of
-0.02; its code has 2e-3.) Left out: RandAugment and colour jitter; fine-tuning at 384 pixels, which
-uses SGD.
+cosine, 5 epochs of warm-up, weight decay on matrices alone, RandAugment, mixup 0.8 or CutMix 1.0,
+label smoothing 0.1, random erasing 0.25, stochastic depth, a floor of 1e-5. (The paper prints a
+rate of 0.02; its code has 2e-3. A colour jitter stands in its configuration, but the library that
+it calls drops it where RandAugment is on.) Left out: CvT-21's repeated augmentation; fine-tuning at
+384 pixels, which uses SGD.
 
 The small presets see shapes of the procedural world or patches of photographs, each picture a few
 times at most, and nothing is mixed: regularisation of that kind pays over hundreds of epochs.
@@ -17,7 +18,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from gentok.backbones.cvt.crops import random_crop
+from gentok.backbones.cvt.crops import augmented_crop
 from gentok.backbones.cvt.model import PRESETS, CvT, CvTConfig, build
 from gentok.backbones.cvt.rivals import HELD_OUT, Rivals, accuracies, start
 from gentok.base import vit
@@ -170,7 +171,7 @@ def draws(task: Plan, seed: int) -> Batches:
     size, rows = task.size, task.classifier.batch_size
     if task.data == "folder":
         draw, num_classes = folder_batches(
-            _folder(size), size.image_size, rows, seed, crop=random_crop
+            _folder(size), size.image_size, rows, seed, crop=augmented_crop
         )
         if num_classes > size.num_classes:
             raise ValueError(f"num_classes: the data have {num_classes}, got {size.num_classes}")

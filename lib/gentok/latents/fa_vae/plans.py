@@ -169,19 +169,19 @@ def _world(size: FAVAEConfig, profile: Profile) -> Plan:
 
 def _published(size: FAVAEConfig, profile: Profile) -> Plan:
     """VA-VAE's: 250,000 steps of the tokenizer, 64 epochs of the generator."""
-    batch_size = profile.pick(smoke=4, cpu=16, gpu=256)
     tokenizer = Stage(
         steps=profile.pick(smoke=4, cpu=600, gpu=250_000),
-        batch_size=batch_size,
+        batch_size=profile.pick(smoke=4, cpu=16, gpu=256),
         lr=1e-4,
         betas=(0.5, 0.9),
-        clip=None,  # the public code of LDM and VA-VAE clips no gradient
+        clip=None,  # the public codes of LDM, VA-VAE and LightningDiT clip no gradient
     )
     generator = Stage(
         steps=profile.pick(smoke=4, cpu=600, gpu=80_000),
-        batch_size=batch_size,
+        batch_size=profile.pick(smoke=4, cpu=16, gpu=1024),
         lr=2e-4,
         betas=(0.9, 0.95),
+        clip=None,
         ema=0.9999,
     )
     return Plan("folder", 0, size, lightning_dit.PRESETS["xl/1"], tokenizer, generator, {})

@@ -20,6 +20,7 @@ from gentok.base.lightning_dit import LightningDiT, LightningDiTConfig
 from gentok.base.pipeline import Pipeline
 from gentok.data import ImageSet, batches, folder_batches, photographs, plain_shapes
 from gentok.data.folder import find, missing
+from gentok.data.mirrored_crop import mirrored_crop
 from gentok.latents.fa_vae.model import FAVAE, FAVAEConfig, build
 from gentok.latents.fa_vae.plans import KINDS, OURS, Plan, plan, sampler_of
 from gentok.measure.images import psnr
@@ -51,6 +52,8 @@ def train(
     files = {"out": out, "resume": resume}
     model = train_kind(OURS, task, source, profile, seed, **files)
     if task.generator is not None:
+        if task.data == "folder":
+            source, _ = pictures(task, seed, task.generator.batch_size)
         _train_generator(task, model, source, num_classes, out, resume, seed)
         return model
     for kind in task.rivals:
@@ -148,8 +151,12 @@ def sample(checkpoint: str | Path, out: str | Path, *, n: int, seed: int) -> Non
     save_grid(images, out)
 
 
-def pictures(task: Plan, seed: int) -> tuple[ImageSet | Batches, int]:
+def pictures(task: Plan, seed: int, rows: int | None = None) -> tuple[ImageSet | Batches, int]:
     """The images that a plan learns from (a folder's come as batches), and how many classes.
+
+    Args:
+        task: the plan; ``seed``: which images, or their order.
+        rows: of a folder's batches; the tokenizer's if None.
 
     Raises:
         FileNotFoundError: if they are absent.
@@ -164,7 +171,9 @@ def pictures(task: Plan, seed: int) -> tuple[ImageSet | Batches, int]:
     folder = find(FOLDER)
     if folder is None:
         raise missing(f"images of {side} pixels", f"{FOLDER}/<class>/*.jpg")
-    return folder_batches(folder, side, task.tokenizer.batch_size, seed)
+    # LightningDiT keeps the latents of each picture and of its mirror image, and draws one.
+    rows = rows or task.tokenizer.batch_size
+    return folder_batches(folder, side, rows, seed, crop=mirrored_crop)
 
 
 def _draw(source: ImageSet | Batches, batch_size: int, seed: int) -> Batches:

@@ -19,6 +19,8 @@ from gentok.training.schedules import Schedule
 
 PATCHES = 8192  # photographs' patches that a small preset trains on
 EPOCH = 1_281_167  # ImageNet's training images; the paper counts its lengths in epochs
+LENGTHS = {"vit-xl-512": (400, 20)}  # epochs of generator and guide at 512 pixels; else:
+LENGTH_256 = (800, 14)
 
 
 @dataclass(frozen=True)
@@ -64,7 +66,7 @@ def plan(preset: str, profile: Profile) -> Plan:
     if preset == "study-32":
         return _study(size, profile)
     if preset != "tiny":
-        return _published(size, profile)
+        return _published(size, profile, LENGTHS.get(preset, LENGTH_256))
     rows = profile.pick(smoke=4, cpu=16, gpu=64)
     encoder = Stage(
         steps=profile.pick(smoke=4, cpu=400, gpu=20_000),
@@ -184,11 +186,12 @@ def _study(size: RAEConfig, profile: Profile) -> Plan:
     )
 
 
-def _published(size: RAEConfig, profile: Profile) -> Plan:
-    """16 epochs of the decoder, 800 of DiT^DH-XL, 14 of its guide."""
+def _published(size: RAEConfig, profile: Profile, epochs: tuple[int, int]) -> Plan:
+    """16 epochs of the decoder, and those that are told of DiT^DH-XL and of its guide."""
+    longest, short = (count * EPOCH // 1024 for count in epochs)
     steps = profile.pick(smoke=4, cpu=400, gpu=16 * EPOCH // 512)
     generator = Stage(
-        steps=profile.pick(smoke=4, cpu=600, gpu=800 * EPOCH // 1024),
+        steps=profile.pick(smoke=4, cpu=600, gpu=longest),
         batch_size=profile.pick(smoke=4, cpu=16, gpu=1024),
         lr=2e-4,
         betas=(0.9, 0.95),
@@ -196,7 +199,7 @@ def _published(size: RAEConfig, profile: Profile) -> Plan:
         schedule=Schedule("linear", 0.1, start=40 * EPOCH // 1024, end=800 * EPOCH // 1024),
         ema=0.9995,
     )
-    guide = replace(generator, steps=profile.pick(smoke=4, cpu=600, gpu=14 * EPOCH // 1024))
+    guide = replace(generator, steps=profile.pick(smoke=4, cpu=600, gpu=short))
     return Plan(
         data="folder",
         pictures=0,

@@ -29,11 +29,12 @@ from gentok.data import (
     plain_shapes,
 )
 from gentok.data.folder import find, missing
-from gentok.data.image_folder import shifted_crop
+from gentok.data.image_folder import Crop, shifted_crop
+from gentok.data.mirrored_crop import mirrored_crop
 from gentok.latents.rae import small_mae
 from gentok.latents.rae.dit import RAEDiT, RAEDiTConfig
 from gentok.latents.rae.encoder import EncoderConfig, load_encoder, outline_encoder
-from gentok.latents.rae.model import RAE, RAEConfig, build
+from gentok.latents.rae.model import PRESETS, RAE, RAEConfig, build
 from gentok.latents.rae.plans import Plan, plan
 from gentok.latents.rae.small_mae import SmallMAEConfig
 from gentok.show.media import save_grid
@@ -74,7 +75,7 @@ def train(preset: str, profile: Profile, *, out: str | Path | None, resume: bool
         "guide": (task.guide, task.guide_size),
     }
     for name, (how, size) in stages.items():
-        draw, classes = _source(task, how.batch_size, seed, drawn=True)
+        draw, classes = _source(task, how.batch_size, seed, drawn=True, crop=mirrored_crop)
         beside = _beside(out, name)
         _train_generator(size, how, task.observed, tokenizer, draw, classes, beside, resume, seed)
     return tokenizer
@@ -168,12 +169,17 @@ def sample(checkpoint: str | Path, out: str | Path, *, n: int, seed: int) -> Non
                 else None
                 for name in ("generator", "guide")
             )
-            scale = 1.0 if weak is None else 1.42  # published for 256 pixels
+            scale = 1.0 if weak is None else auto_guidance(model.config)
             images = model.decode(network.sample(n, guidance_scale=scale, weak=weak))
         else:
             real = photographs(min(model.config.image_size, 96), "test", seed, n)
             images = model.decode(model.encode(real.floats()))
     save_grid(images, out)
+
+
+def auto_guidance(size: RAEConfig) -> float:
+    """The published scale of AutoGuidance: 1.5 for the tokens of 512 pixels, 1.42 for 256."""
+    return 1.5 if size == PRESETS["vit-xl-512"] else 1.42
 
 
 def _beside(out: str | Path | None, name: str) -> Path | None:
@@ -205,9 +211,13 @@ def pictures(task: Plan, seed: int, drawn: bool = False) -> ImageSet:
 
 
 def _source(
-    task: Plan, batch_size: int, seed: int, drawn: bool = False
+    task: Plan, batch_size: int, seed: int, drawn: bool = False, crop: Crop = shifted_crop
 ) -> tuple[Callable[[int], dict], int]:
-    """Batches as a pure function of the step, and the number of classes."""
+    """Batches as a pure function of the step, and the number of classes.
+
+    ``crop`` is of a folder's pictures: for the decoder 256 pixels anywhere in 384, for generators
+    the middle or its mirror image, both as in the public code.
+    """
     side = task.size.image_size
     if task.data != "folder":
         images = pictures(task, seed, drawn)
@@ -215,7 +225,7 @@ def _source(
     folder = find(FOLDER)
     if folder is None:
         raise missing(f"images of {side} pixels", f"{FOLDER}/<class>/*.jpg")
-    return folder_batches(folder, side, batch_size, seed, crop=shifted_crop)  # 384 to 256
+    return folder_batches(folder, side, batch_size, seed, crop=crop)
 
 
 # --- weights --------------------------------------------------------------------------------------

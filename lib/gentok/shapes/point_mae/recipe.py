@@ -1,8 +1,8 @@
 """How `gentok train point_mae` trains: masked autoencoding, then the two uses of the encoder.
 
 The checkpoint that `train` is told to write holds the pretrained autoencoder. Beside it stand the
-classifier (``<name>.classifier.safetensors``) and, for procedural clouds, which know the part of
-every point, the segmenter (``<name>.segmenter.safetensors``). Each stage resumes by itself.
+classifier (``<name>.classifier.safetensors``) and, where the part of every point is known, the
+segmenter (``<name>.segmenter.safetensors``). Each stage resumes by itself.
 
 All presets follow the paper's code: AdamW with weight decay 0.05, which biases, norms and tokens
 are spared, a thirtieth of warm-up (10 of 300 epochs) and a cosine to a rate of 1e-6.
@@ -17,6 +17,7 @@ import matplotlib.pyplot as plt
 import torch
 from torch import Tensor, nn
 
+from gentok.data.cloud_parts import PartFiles, part_batches, part_files
 from gentok.data.clouds import (
     OBJECT_NAMES,
     PART_NAMES,
@@ -46,6 +47,7 @@ from gentok.training.weights import Learned, Weights
 
 Batches = Callable[[int], dict[str, Tensor]]
 SHAPENET = 41_952  # clouds that the paper pretrains on
+SHAPENETPART = 14_007  # of training and validation, which the paper's code tunes the segmenter on
 HELD_OUT = 99_991  # the seed of clouds that no training draws
 # A short run must forget the huge gradients of its first steps: 20 steps of memory, not 1,000.
 SHORT = (0.9, 0.95)
@@ -58,14 +60,14 @@ class Plan:
 
     Args:
         data: ``"procedural"`` (solids, and objects whose parts are known) or ``"folder"``:
-            ``GENTOK_DATA/clouds/<class>/*.npy``, as ShapeNet's of 8,192 points.
+            ``GENTOK_DATA/clouds/<class>/*.npy``, as ShapeNet's of 8,192 points, and for the
+            segmenter ``GENTOK_DATA/cloud_parts/<category>/*.npy``, as ShapeNetPart's.
         solids, objects: how many procedural clouds are learned from without labels.
         shots: labelled solids of each class that the classifier is tuned on; ``labelled_objects``:
             objects with known parts that the segmenter is tuned on.
         size: of the autoencoder.
         classifier_size, segmenter_size: of the heads, but for backbone and classes.
-        pretraining, classifier: how each is trained.
-        segmenter: the same; None where no part of a point is known.
+        pretraining, classifier, segmenter: how each is trained.
     """
 
     data: str
@@ -78,23 +80,24 @@ class Plan:
     segmenter_size: point_tasks.SegmenterConfig
     pretraining: Stage
     classifier: Stage
-    segmenter: Stage | None
+    segmenter: Stage
 
 
-def plan(preset: str, profile: Profile, clouds: int = SHAPENET) -> Plan:
+def plan(preset: str, profile: Profile, clouds: int = SHAPENET, parted: int = SHAPENETPART) -> Plan:
     """The training of a preset.
 
     Args:
         preset: its name.
         profile: how much to do.
-        clouds: in the folder, for presets that learn from one: the paper counts in epochs.
+        clouds: in the folder, for presets that learn from one: the paper counts in epochs;
+            ``parted``: clouds with known parts.
 
     Raises:
         ValueError: if there is no such preset.
     """
     size = preset_of(PRESETS, preset)
     if preset == "point-mae":
-        return _published(size, profile, clouds)
+        return _published(size, profile, clouds, parted)
     if preset == "tiny":  # what the chapter trains live and compares: half a minute to a minute
         steps = profile.pick(smoke=4, cpu=1000, gpu=20_000)
         rows, lr, betas = 16, 2e-3, SHORT
@@ -120,11 +123,11 @@ def plan(preset: str, profile: Profile, clouds: int = SHAPENET) -> Plan:
     )
 
 
-def _published(size: PointMAEConfig, profile: Profile, clouds: int) -> Plan:
+def _published(size: PointMAEConfig, profile: Profile, clouds: int, parted: int) -> Plan:
     """300 epochs each in the gpu profile; a few hundred steps elsewhere."""
 
-    def published(batch_size: int, lr: float, clip: float | None = None) -> Stage:
-        steps = profile.pick(smoke=4, cpu=600, gpu=300 * math.ceil(clouds / batch_size))
+    def published(count: int, batch_size: int, lr: float, clip: float | None = None) -> Stage:
+        steps = profile.pick(smoke=4, cpu=600, gpu=300 * math.ceil(count / batch_size))
         return _stage(steps, profile.pick(smoke=4, cpu=16, gpu=batch_size), lr, clip)
 
     return Plan(
@@ -133,9 +136,9 @@ def _published(size: PointMAEConfig, profile: Profile, clouds: int) -> Plan:
         size,
         point_tasks.PRESETS["classifier-modelnet40"],
         point_tasks.PRESETS["segmenter-shapenetpart"],
-        published(128, 1e-3),
-        published(32, 5e-4, clip=10.0),
-        segmenter=None,
+        published(clouds, 128, 1e-3),
+        published(clouds, 32, 5e-4, clip=10.0),
+        published(parted, 16, 2e-4, clip=10.0),
     )
 
 
@@ -213,10 +216,12 @@ def labelled(task: Plan, seed: int, shots: int | None = None) -> Clouds:
 def _train_from_files(
     preset: str, profile: Profile, out: str | Path | None, resume: bool, seed: int
 ) -> PointMAE:
-    """There is no segmentation, since the files know no parts."""
+    """All stages; no segmentation where no folder knows parts."""
     size = preset_of(PRESETS, preset)
     files, labels, names = cloud_files(size.num_points)
-    task = plan(preset, profile, clouds=len(files))
+    known = part_files()
+    parted = SHAPENETPART if known is None else len(known.files)
+    task = plan(preset, profile, clouds=len(files), parted=parted)
     draw = _file_batches(files, labels, size.num_points, seed)
     torch.manual_seed(seed)
     model = build(size).to(profile.device)
@@ -226,7 +231,28 @@ def _train_from_files(
     drawn = draw(task.classifier.batch_size, fine_tuning=True)
     how = task.classifier.fit_arguments(classifier)
     fit(classifier, drawn, **how, **keep, out=stage(out, "classifier"))
+    if known is not None:
+        segmenter = _file_segmenter(task, model, known, seed).to(profile.device)
+        points, parts = segmenter.config.backbone.num_points, segmenter.config.num_parts
+        drawn = part_batches(known, points, parts, task.segmenter.batch_size, seed)
+        how = task.segmenter.fit_arguments(segmenter)
+        fit(segmenter, drawn, **how, **keep, out=stage(out, "segmenter"))
     return model
+
+
+def _file_segmenter(
+    task: Plan, model: PointMAE, known: PartFiles, seed: int
+) -> point_tasks.PointSegmenter:
+    """Twice the points and patches of pretraining, as published, on the encoder of ``model``."""
+    size, one = task.segmenter_size, model.config
+    if len(known.categories) > size.num_categories:
+        raise ValueError(
+            f"cloud_parts: {size.num_categories} categories at most, got {len(known.categories)}"
+        )
+    twice = {"num_points": 2 * one.num_points, "num_patches": 2 * one.num_patches}
+    size = replace(size, backbone=replace(one, **twice, published_params=None))
+    torch.manual_seed(seed)
+    return point_tasks.load_encoder(point_tasks.build(size), model)
 
 
 def sample(checkpoint: str | Path, out: str | Path, *, n: int, seed: int) -> None:
