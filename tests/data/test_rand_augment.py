@@ -96,3 +96,11 @@ def test_a_mirrored_crop_is_the_middle_and_half_of_them_are_mirrored():
     mirrored = [bool((crop == middle[::-1]).all()) for crop in crops]
     assert all(m or (crop == middle).all() for m, crop in zip(mirrored, crops, strict=True))
     assert 0.4 < np.mean(mirrored) < 0.6
+
+
+@pytest.mark.parametrize("level", [0.0, 1.0])
+def test_the_ends_of_the_scale_are_taken(level):
+    """A strength of 10 is drawn now and then; one bit of a value is the least that can stay."""
+    for change in CHANGES.values():
+        assert change(noise(), level, 1.0).size == (20, 12)
+    assert (pixels(CHANGES["posterize"](noise(), 1.0, 1.0)) == pixels(noise()) & 128).all()

@@ -67,12 +67,15 @@ def test_small_tokenizers_look_through_a_classifier_of_the_book(monkeypatch, tmp
         recipe.perceptual_features(recipe.plan("enat-l-256", SMOKE))
 
 
-def test_pictures_of_a_folder_come_either_way():
+def test_pictures_of_a_folder_come_either_way(monkeypatch, tmp_path):
+    (tmp_path / "images" / "a").mkdir(parents=True)
     pixels = np.zeros((40, 60, 3), np.uint8)
     pixels[:, :30] = 255  # light on the left
-    picture, rng = Image.fromarray(pixels), np.random.default_rng(0)
-    lit = [np.asarray(recipe.either_way(picture, 32, rng))[16, 0, 0] > 128 for _ in range(64)]
-    assert 20 < sum(lit) < 44, "half of the pictures are mirrored"
+    Image.fromarray(pixels).save(tmp_path / "images" / "a" / "0.png")
+    monkeypatch.setenv("GENTOK_DATA", str(tmp_path))
+    images = recipe.pictures(recipe.plan("enat-l-256", SMOKE), seed=0)
+    left = torch.cat([images(step)["image"][:, 0, 128, 0] for step in range(8)]) > 0
+    assert 20 < left.sum() < 44, "half of 64 pictures are mirrored"
 
 
 @pytest.mark.slow

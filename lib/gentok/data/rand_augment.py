@@ -70,7 +70,7 @@ CHANGES: dict[str, Change] = {
     "equalize": lambda image, level, sign: ImageOps.equalize(image),
     "invert": lambda image, level, sign: ImageOps.invert(image),
     "rotate": _rotate,
-    "posterize": lambda image, level, sign: ImageOps.posterize(image, 4 - int(4 * level)),
+    "posterize": lambda image, level, sign: ImageOps.posterize(image, max(1, 4 - int(4 * level))),
     "solarize": lambda image, level, sign: ImageOps.solarize(image, 256 - int(256 * level)),
     "solarize add": _solarize_add,
     "color": _enhanced(ImageEnhance.Color),

@@ -8,9 +8,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 
-import numpy as np
 import torch
-from PIL import Image, ImageOps
 from torch import Tensor, nn
 
 from gentok.base import recipe as base_recipe
@@ -31,7 +29,7 @@ from gentok.data import (
     plain_shapes,
 )
 from gentok.data.folder import find, missing
-from gentok.data.image_folder import centre_crop
+from gentok.data.mirrored_crop import mirrored_crop
 from gentok.measure import load_classifier
 from gentok.measure.features.lpips import load_lpips
 from gentok.show.media import save_grid
@@ -267,16 +265,11 @@ def _folder(task: Plan, seed: int) -> Batches:
     if folder is None:
         raise missing(f"images for {task.size.num_tokens} tokens", f"{FOLDER}/<class>/*.jpg")
     side, rows = task.tokenizer_size.image_size, task.generator.batch_size
-    draw, num_classes = folder_batches(folder, side, rows, seed, crop=either_way)
+    # The released codes hold each picture both ways.
+    draw, num_classes = folder_batches(folder, side, rows, seed, crop=mirrored_crop)
     if num_classes > classes:
         raise ValueError(f"{folder} has {num_classes} classes, more than {classes}")
     return draw
-
-
-def either_way(picture: Image.Image, size: int, rng: np.random.Generator) -> Image.Image:
-    """The middle square, mirrored half the time: the released codes hold each picture both ways."""
-    square = centre_crop(picture, size, rng)
-    return ImageOps.mirror(square) if rng.random() < 0.5 else square
 
 
 def _tokenizer(
