@@ -309,7 +309,7 @@ axes[2].set(ylabel="perplexity (codes)");
 #
 # Where in time does an error live? Take each joint's velocity and its power at
 # each frequency, in the data and in what is still wrong after one, two and all
-# levels:
+# levels. **Predict first**: do further levels mend slow motion or fast?
 
 # %% tags=["hide-input"]
 def local(features):
@@ -427,7 +427,7 @@ show_code(
 # nothing of their meaning.
 #
 # We do not have to believe a formula. Change one code and look which
-# predictions move:
+# predictions move. **Predict first**: does any in the code's own frame?
 
 # %%
 torch.manual_seed(0)

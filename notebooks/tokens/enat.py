@@ -776,8 +776,8 @@ for module in (vqgan, enat):
 
 
 # %% [markdown]
-# With ImageNet's layout under `$GENTOK_DATA/images/<class>/`, on one GPU or on
-# many:
+# With ImageNet's layout under `$GENTOK_DATA/images/<class>/` and LPIPS's weights
+# under `$GENTOK_DATA/lpips/`, on one GPU or on many:
 #
 # ```bash
 # gentok info enat --preset enat-l-256

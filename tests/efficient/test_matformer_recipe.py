@@ -100,6 +100,27 @@ def test_published_presets_ask_for_their_data(monkeypatch, tmp_path):
         recipe.train("matvit-b16", GPU, out=None, resume=False, seed=0)
 
 
+def test_published_encoders_learn_from_augmented_crops_and_mixed_labels(monkeypatch, tmp_path):
+    colours = np.random.default_rng(0).integers(0, 256, (2, 60, 80, 3), dtype=np.uint8)
+    for name, pixels in zip(("cat", "dog"), colours, strict=True):
+        (tmp_path / "images" / name).mkdir(parents=True)
+        Image.fromarray(pixels).save(tmp_path / "images" / name / "0.png")
+    monkeypatch.setenv("GENTOK_DATA", str(tmp_path))
+    small = replace(PRESETS["matvit-b16"], image_size=32, num_classes=2)
+    monkeypatch.setitem(PRESETS, "matvit-b16", small)
+    batch = recipe.batches_of(replace(recipe.plan("matvit-b16", SMOKE), size=small), seed=0)(0)
+    assert batch["label"].shape == (2, 2) and batch["label"].sum(1).tolist() == [1, 1]
+    crops = [
+        np.asarray(recipe.augmented_crop(Image.fromarray(colours[0]), 32, np.random.default_rng(i)))
+        for i in range(6)
+    ]
+    assert len({crop.tobytes() for crop in crops}) == 6, "every crop is another"
+    how = recipe.plan("matvit-b16", GPU).model
+    assert (how.lr, how.weight_decay, how.batch_size, how.warmup) == (1e-3, 0.1, 2048, 10_000)
+    assert (how.betas, how.schedule, how.clip) == ((0.9, 0.999), "cosine", 1.0)
+    assert (small.dropout, small.stochastic_depth) == (0.1, 0.1)
+
+
 def test_token_files_are_read_and_checked(monkeypatch, tmp_path):
     monkeypatch.setenv("GENTOK_DATA", str(tmp_path))
     (tmp_path / "text").mkdir()

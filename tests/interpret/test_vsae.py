@@ -5,7 +5,15 @@ import dataclasses
 import pytest
 import torch
 
-from gentok.interpret.vsae.model import PRESETS, VSAE, VSAEConfig, build, example
+from gentok.interpret.vsae.model import (
+    PRESETS,
+    VSAE,
+    TopKConfig,
+    VSAEConfig,
+    build,
+    build_topk,
+    example,
+)
 from gentok.measure import count_flops, count_parameters
 from gentok.nn.sae import TopKSAE
 from gentok.training.loop import fit
@@ -24,6 +32,9 @@ def make(**changes):
     return model
 
 
+PUBLISHED = [name for name in PRESETS if name.startswith(("pythia", "gelu"))]
+
+
 @pytest.mark.parametrize("name", PRESETS)
 def test_published_parameter_counts(name):
     config = PRESETS[name]
@@ -33,8 +44,19 @@ def test_published_parameter_counts(name):
     assert count_parameters(model) == (2 * d * f + f + d) + (config.variance == "learned") * (
         d * f + f
     )
-    if config.published_params:
+    if name in PUBLISHED:
         assert count_parameters(model) == config.published_params
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_the_topk_autoencoder_beside_it_has_no_fewer_parameters(name):
+    """8,397,312 at Pythia's size: encoder, dictionary and two biases, as the vSAE without W_v."""
+    config = PRESETS[name]
+    with torch.device("meta"):
+        topk = build_topk(TopKConfig(config.dim, config.num_features, config.k))
+    assert count_parameters(topk) == (8_397_312 if config.num_features == 8192 else 2_099_712)
+    assert (topk.aux_weight, topk.dead_after, topk.aux_k) == (1 / 32, 10_000_000, 256)
+    assert (config.aux_weight, config.dead_after) == (0.0, 10_000_000)
 
 
 def test_published_sizes_are_those_of_the_sheet():

@@ -102,6 +102,36 @@ def test_published_presets_read_a_folder_of_text(name, tmp_path, monkeypatch):
         web_corpus(name, tokenizer, 128, 9999)
 
 
+class Speller:
+    """Tokens are numbers of letters; 0 begins a text."""
+
+    @classmethod
+    def from_pretrained(cls, name):
+        assert name == "NeelNanda/gpt-neox-tokenizer-digits", "the tokens are gelu-1l's"
+        return cls()
+
+    def decode(self, tokens, skip_special_tokens):
+        return "".join(chr(96 + t) for t in tokens if t or not skip_special_tokens)
+
+
+def test_pythia_reads_the_published_text_and_not_gelu_s_tokens(tmp_path, monkeypatch):
+    rows, asked = [{"tokens": [0, 1, 2, 3] * 3, "more": 1}] * 3, []
+
+    def load_dataset(name, **settings):
+        asked.append((name, settings))
+        return Dataset.from_list(rows)
+
+    monkeypatch.setenv("GENTOK_DATA", str(tmp_path))
+    monkeypatch.setattr("datasets.load_dataset", load_dataset)
+    monkeypatch.setattr("gentok.interpret.vsae.webtext.AutoTokenizer", Speller)
+    tokenizer = byte_tokenizer()
+    corpus = web_corpus("pythia", tokenizer, 10, 2)
+    assert tokenizer.decode(corpus.tokens.flatten()) == "abcabcabc<|endoftext|>" * 2
+    assert web_corpus("gelu-1l", None, 12, 3).tokens.tolist() == [row["tokens"] for row in rows]
+    wanted = ("NeelNanda/c4-code-tokenized-2b", {"split": "train", "streaming": True})
+    assert asked == [wanted, wanted]
+
+
 def test_no_text_is_one_plain_error(tmp_path, monkeypatch):
     (tmp_path / "text" / "web").mkdir(parents=True)
     monkeypatch.setenv("GENTOK_DATA", str(tmp_path))

@@ -82,6 +82,39 @@ def test_a_caption_of_a_span_becomes_a_clip_of_its_own(monkeypatch, tmp_path):
     torch.testing.assert_close(clips.features[0], clips.features[1][40:100], rtol=0, atol=0)
 
 
+def test_a_tokenizer_learns_from_every_motion_once(monkeypatch, tmp_path):
+    """As released: a span is no second copy of its clip, and words are not asked for."""
+    root = tmp_path / "humanml3d"
+    for name in ("new_joint_vecs", "texts"):
+        (root / name).mkdir(parents=True)
+    lines = {"a": "all of it#x#0.0#0.0\na span#x#1.0#5.0", "b": "a span#x#0.0#3.5", "long": "one"}
+    for name, words in lines.items():
+        shape = (250 if name == "long" else 110, 263)
+        rows = np.random.default_rng(len(words)).normal(size=shape).astype(np.float32)
+        np.save(root / "new_joint_vecs" / f"{name}.npy", rows)
+        (root / "texts" / f"{name}.txt").write_text(words)
+    (root / "train.txt").write_text("a\nb\nlong\n")
+    monkeypatch.setenv("GENTOK_DATA", str(tmp_path))
+    clips = clips_module.humanml3d()
+    assert [len(motion) for motion in clips.motions] == [110, 110, 250]
+    assert sorted(len(clip) for clip in clips.features) == [70, 80, 110]
+    seen = []
+
+    def window_batches(features, *_):
+        seen.extend(features)
+        return lambda step: {"motion": torch.zeros(1, 64, 263)}
+
+    small = motion_rvq.MotionRVQConfig(width=8, code_dim=4, codebook_size=4, num_levels=1)
+    task = replace(
+        recipe.plan("code-a-512", SMOKE),
+        tokenizer_size=small,
+        tokenizer=replace(recipe.plan("tiny", SMOKE).tokenizer, steps=1, warmup=0),
+    )
+    monkeypatch.setattr(recipe, "window_batches", window_batches)
+    recipe.fit_tokenizer(task, clips, "cpu", progress=False)
+    assert [len(motion) for motion in seen] == [110, 110, 250]
+
+
 def test_published_plans_are_the_released_ones():
     gpu = Profile("gpu", (0,), "cpu")
     for name in recipe.PUBLISHED:

@@ -10,6 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
+from gentok.measure import count_parameters
 from gentok.training.checkpoint import load_checkpoint
 from gentok.training.outputs import companions
 from gentok.training.profiles import Profile
@@ -52,6 +53,8 @@ def test_the_published_plan_has_every_stage():
     assert (first.size.latent_frames, first.size.factor) == (5, 8), "17 frames at 4 x 8 x 8"
     assert (deep.size.latent_frames, deep.size.factor) == (3, 16)
     assert deep.size.published_params == 498_818_819
+    with torch.device("meta"):
+        assert count_parameters(video_vae.build(first.size)) == 258_828_195, "as version 1"
     for part in task.tokenizers:
         assert 1 in part.frames and 17 in part.frames
         assert set(part.frames) <= set(part.size.left_over), "lengths that come out even"

@@ -2,9 +2,9 @@
 
 Convolutional encoder, nearest code of a learned table, convolutional decoder. Trained by absolute
 error, a perceptual distance, the commitment term and, once the rest has settled, a patch
-discriminator whose weight adapts itself. Two points where this book differs from the first release:
-the codebook follows moving averages instead of a gradient (as in VQ-VAE's appendix A.1), and the
-perceptual distance takes any feature network, since LPIPS weights are not part of this library.
+discriminator whose weight adapts itself. Published sizes look through LPIPS, small ones through a
+classifier of the book (`gentok.base.perception`). One point where this book differs from the first
+release: the codebook follows moving averages instead of a gradient (as in VQ-VAE's appendix A.1).
 
 Shapes: B batch, H W pixels, h w grid (H / factor, W / factor), N = h w tokens, K codes, D channels.
 """
@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from gentok.base.patch_game import PatchGame
-from gentok.measure import perceptual_distance
+from gentok.base.perception import perceived
 from gentok.nn.conv import AttentionBlock2d, ConvDecoder, ConvEncoder, ResBlock
 from gentok.nn.latents import LatentSpace, evaluating
 from gentok.nn.quantize import VectorQuantizer
@@ -36,7 +36,8 @@ class VQGANConfig:
             :class:`gentok.nn.quantize.VectorQuantizer`.
         normalize_latents: scale each latent channel to unit variance over the batch before it is
             quantized (Lancucki et al. 2020); a short run otherwise spends all codes on brightness.
-        perceptual_weight: weight of the perceptual distance beside the absolute error.
+        perceptual_weight, perceptual_network: of the perceptual distance beside the absolute error;
+            ``"vgg-lpips"`` as published, or a classifier of the book. Whoever trains loads it.
         gan_weight: factor on the adaptive weight of the adversarial term.
         gan_start: first training step at which the discriminator plays.
         discriminator_channels, discriminator_layers: of the patch discriminator.
@@ -56,6 +57,7 @@ class VQGANConfig:
     dead_threshold: float = 1.0
     normalize_latents: bool = False
     perceptual_weight: float = 1.0
+    perceptual_network: str = "vgg-lpips"
     gan_weight: float = 0.8
     gan_start: int = 250_001
     discriminator_channels: int = 64
@@ -89,6 +91,7 @@ _TINY = VQGANConfig(
     commitment=0.01,
     normalize_latents=True,
     perceptual_weight=0.2,
+    perceptual_network="world",  # values about ten times LPIPS's
     gan_weight=0.2,
     gan_start=600,
     discriminator_channels=16,
@@ -216,8 +219,8 @@ class VQGAN(nn.Module):
         Args:
             batch: ``{"image": (B, 3, H, W) in [-1, 1]}``.
             step: training step; the adversary-free loss does not depend on it.
-            features: network for :func:`gentok.measure.perceptual_distance`, held still; None
-                leaves the perceptual term out.
+            features: network of the perceptual term as :func:`gentok.base.perception.perceived`
+                takes it, held still; None leaves the term out.
         """
         _, total, parts = self.reconstruct(batch["image"], features)
         return total, parts
@@ -231,7 +234,7 @@ class VQGAN(nn.Module):
         total = absolute + commitment
         parts = {"l1": absolute.detach(), "commitment": commitment.detach()}
         if features is not None:
-            perceptual = perceptual_distance(features, x, x_hat).mean()
+            perceptual = perceived(features, x, x_hat).mean()
             total = total + self.config.perceptual_weight * perceptual
             parts["perceptual"] = perceptual.detach()
         return x_hat, total, parts

@@ -4,8 +4,9 @@ MatLM, published sizes: 1,024 sequences of 1,024 tokens a step; 10 to 80 billion
 the four granularities, so four times as many steps in sampling mode. Optimiser settings are not
 stated; these are of the public reproduction (MatFormer-OLMo): AdamW 1e-3, betas (0.9, 0.95), weight
 decay 0.01, cosine. MatViT: the released configuration of B/16: 1e-3, betas (0.9, 0.999), weight
-decay 0.1, 10,000 steps of warm-up, 300 epochs of ImageNet at batch 2,048, mixup 0.5; its
-RandAugment is left out, and L/16 starts from scratch and not from ImageNet-21k.
+decay 0.1, 10,000 steps of warm-up, 300 epochs of ImageNet at batch 2,048, random crops, RandAugment
+with two changes, mixup 0.5. Its RandAugment has strength 15 on a scale of 10 and Cutout among the
+changes; ours stops at 10 and has none. L/16 starts from scratch and not from ImageNet-21k.
 
 Presets of the book have twins: networks of the sizes of S to XL, each trained alone for X steps
 where the nested network gets 4X, so that each granularity is drawn X times: the paper's budget.
@@ -18,6 +19,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor, nn
 
 from gentok.data import available, batches, class_images, digits, folder_batches, text
@@ -31,6 +33,8 @@ from gentok.data.characters import (
 )
 from gentok.data.folder import find, missing
 from gentok.data.mixing import mixed
+from gentok.data.rand_augment import MOST, rand_augment
+from gentok.data.random_crop import random_crop
 from gentok.efficient.matformer.decoding import write
 from gentok.efficient.matformer.elastic import nearest
 from gentok.efficient.matformer.family import Family
@@ -284,10 +288,15 @@ def _folder(size: MatViTConfig, rows: int, seed: int) -> Batches:
     folder = find(IMAGES)
     if folder is None:
         raise missing(f"images of {size.image_size} pixels", f"{IMAGES}/<class>/*.jpg")
-    draw, num_classes = folder_batches(folder, size.image_size, rows, seed)
+    draw, num_classes = folder_batches(folder, size.image_size, rows, seed, crop=augmented_crop)
     if num_classes > size.num_classes:
         raise ValueError(f"{folder} has {num_classes} classes, more than {size.num_classes}")
     return mixed(draw, size.num_classes, mixup=0.5, cutmix=0, smoothing=0, seed=seed)
+
+
+def augmented_crop(image: Image.Image, size: int, rng: np.random.Generator) -> Image.Image:
+    """A random part, mirrored half the time, with two changes of the largest strength."""
+    return rand_augment(random_crop(image, size, rng), rng, strength=MOST, spread=0)
 
 
 def _collect(checkpoint: str | Path) -> dict[str, nn.Module]:

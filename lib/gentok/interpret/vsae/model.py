@@ -75,7 +75,9 @@ def _published() -> dict[str, VSAEConfig]:
         presets[f"pythia-70m-k{k}-learned"] = VSAEConfig(
             **size, variance="learned", published_params=12_599_808
         )
-        presets[f"gelu-1l-k{k}"] = VSAEConfig(dim=512, num_features=2048, k=k)
+        presets[f"gelu-1l-k{k}"] = VSAEConfig(
+            dim=512, num_features=2048, k=k, published_params=2_099_712
+        )
     return presets
 
 

@@ -1,26 +1,24 @@
 """The text of the published runs: web pages and code, for hosts with a vocabulary of their own.
 
 The released code reads ``NeelNanda/c4-code-tokenized-2b``, in contexts of 128 tokens. Its rows are
-tokens already, and the tokens are those of gelu-1l. Pythia has another vocabulary, so here it reads
-the text of C4 through its own tokenizer. A folder of files goes before the hub:
-``GENTOK_DATA/text/web/*.parquet`` with a column ``tokens`` or ``text``, or ``*.txt``.
+tokens already, and the tokens are those of gelu-1l. The code hands these numbers to Pythia too,
+whose vocabulary is another; here they become text again, which Pythia reads through its own
+tokenizer. A folder of files goes before the hub: ``GENTOK_DATA/text/web/*.parquet`` with a column
+``tokens`` (of the host's own) or ``text``, or ``*.txt``.
 """
 
 from collections.abc import Iterable, Iterator
 from itertools import islice
 
 import torch
-from transformers import PreTrainedTokenizerFast
+from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
+from gentok.base.gelu_1l import TOKENIZER
 from gentok.data.folder import find
 from gentok.interpret.vsae.corpus import Corpus
 
 FOLDER = "text/web"  # of GENTOK_DATA
-# Host -> name on the hub, configuration, and the column that is read.
-HUB = {
-    "gelu-1l": ("NeelNanda/c4-code-tokenized-2b", None, "tokens"),
-    "pythia": ("allenai/c4", "en", "text"),
-}
+HUB = "NeelNanda/c4-code-tokenized-2b"
 
 
 def web_corpus(
@@ -29,7 +27,7 @@ def web_corpus(
     """The first contexts of the published text, without labels.
 
     Args:
-        host: ``"gelu-1l"`` or ``"pythia"``: says what is read from the hub.
+        host: ``"gelu-1l"``, whose tokens the hub has, or ``"pythia"``, which needs the text.
         tokenizer: for rows that are text; rows of tokens need none.
         context: tokens a context.
         count: contexts.
@@ -51,19 +49,24 @@ def _rows(host: str) -> tuple[Iterable[dict], str]:
 
     folder = find(FOLDER)
     if folder is None:
-        name, config, column = HUB[host]
         try:
-            rows = load_dataset(name, config, split="train", streaming=True)
+            rows = load_dataset(HUB, split="train", streaming=True).select_columns("tokens")
+            return (rows if host == "gelu-1l" else _as_text(rows)), HUB
         except (OSError, ConnectionError) as error:
             raise FileNotFoundError(
-                f"no {FOLDER}/*.parquet or *.txt under GENTOK_DATA, and {name} cannot be reached"
+                f"no {FOLDER}/*.parquet or *.txt under GENTOK_DATA, and {HUB} cannot be reached"
             ) from error
-        return rows.select_columns(column), name
     for kind, pattern in (("parquet", "*.parquet"), ("text", "*.txt")):
         if files := sorted(str(path) for path in folder.glob(pattern)):
             rows = load_dataset(kind, data_files=files, split="train", streaming=True)
             return rows, f"{FOLDER}/{pattern}"
     raise FileNotFoundError(f"{folder} holds neither *.parquet nor *.txt")
+
+
+def _as_text(rows: Iterable[dict]) -> Iterable[dict]:
+    """Rows of gelu-1l's tokens -> rows of text."""
+    reader = AutoTokenizer.from_pretrained(TOKENIZER)
+    return ({"text": reader.decode(row["tokens"], skip_special_tokens=True)} for row in rows)
 
 
 def _contexts(

@@ -12,7 +12,7 @@ from gentok.signals.mert import codec, spectral_codec
 from gentok.signals.mert.codec import Codec, CodecConfig
 from gentok.signals.mert.model import MERTConfig, build
 from gentok.signals.mert.spectral_codec import SpectralCodec, SpectralCodecConfig
-from gentok.signals.mert.tunes import compose
+from gentok.signals.mert.tunes import compose, tunes
 from gentok.training.checkpoint import load_checkpoint
 from gentok.training.loop import load_model
 from gentok.training.stages import stage
@@ -36,7 +36,10 @@ def sample(checkpoint: str | Path, out: str | Path, *, n: int, seed: int) -> Non
     """
     model = load_model(checkpoint, MERTConfig, build).eval()
     config = model.config
-    waves = compose(n, seed, config.clip, config.rate)[1]
+    beside = stage(checkpoint, "codec")
+    teacher = _load_codec(beside) if beside.is_file() else None
+    draw = tunes if isinstance(teacher, SpectralCodec) else compose  # what both have learned from
+    waves = draw(n, seed, config.clip, config.rate)[1]
     frames = config.num_frames(config.clip)
     mask = torch.zeros(n, frames, dtype=torch.bool)
     mask[:, frames // 3 : 2 * frames // 3] = True
@@ -44,9 +47,7 @@ def sample(checkpoint: str | Path, out: str | Path, *, n: int, seed: int) -> Non
     clean = model.constant_q(waves)[..., :frames]
     guess = torch.where(mask[:, None], model.cqt_head(hidden).mT, clean)
     _draw(clean, guess, frames / (config.rate / config.stride), Path(out))
-    beside = stage(checkpoint, "codec")
-    if beside.is_file():
-        teacher = _load_codec(beside).eval()
+    if teacher is not None:
         codes = teacher.encode(waves)
         logits = model.code_head(hidden)[..., config.special_symbols :]
         filled = codes.clone()

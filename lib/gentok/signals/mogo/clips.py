@@ -33,11 +33,14 @@ class Clips:
         pairs: (clip, caption); a clip may have several.
         margin: last frames of every clip that are there to be looked at only: the encoder sees
             ahead, and where nothing comes its codes are unlike all others.
+        motions: what a tokenizer learns from, (T, F) each, where that is not ``features``: there a
+            captioned span stands beside the clip that it is cut from.
     """
 
     features: list[Tensor] = field(default_factory=list)
     pairs: list[tuple[int, str]] = field(default_factory=list)
     margin: int = 0
+    motions: list[Tensor] | None = None
 
     def add(self, rows: Tensor, captions: list[str]) -> None:
         """One clip (T, F) and what is said about it; a clip without a caption is left out."""
@@ -71,9 +74,9 @@ def mocap_clips(motions: dict[str, Motion], stride: int = 8) -> Clips:
 def humanml3d() -> Clips:
     """HumanML3D's training clips of 40 to 199 frames with all their captions.
 
-    Read from ``GENTOK_DATA/humanml3d`` in the public layout. A caption of a span becomes a clip of
-    its own. The first column is half the yaw velocity with the opposite sign; it becomes this
-    book's.
+    Read from ``GENTOK_DATA/humanml3d`` in the public layout. A captioned span becomes a clip of its
+    own; for a tokenizer every motion counts once, whatever its length and caption. The first column
+    is half the yaw velocity with the opposite sign; it becomes this book's.
 
     Raises:
         FileNotFoundError: if it is absent, or holds no clip of such a length.
@@ -81,16 +84,18 @@ def humanml3d() -> Clips:
     listed = find(f"{FOLDER}/train.txt")
     if listed is None:
         raise missing("HumanML3D (features of 263 numbers)", f"{FOLDER}/train.txt")
-    clips, folder = Clips(), listed.parent
+    clips, folder = Clips(motions=[]), listed.parent
     for name in listed.read_text().split():
         path, words = folder / "new_joint_vecs" / f"{name}.npy", folder / "texts" / f"{name}.txt"
         if not (path.is_file() and words.is_file()):
             continue  # the public list names a few clips that its own files lack
         rows = torch.from_numpy(np.load(path)).float()
-        if not SHORTEST <= len(rows) < LONGEST or not rows.isfinite().all():
+        if not rows.isfinite().all():
             continue
         rows[:, 0] *= -2
-        _add_captioned(clips, rows, words)
+        clips.motions.append(rows)
+        if SHORTEST <= len(rows) < LONGEST:
+            _add_captioned(clips, rows, words)
     if not clips.features:
         raise missing("clips of 40 to 199 frames", f"{FOLDER}/new_joint_vecs/*.npy")
     return clips

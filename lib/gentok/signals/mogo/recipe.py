@@ -3,8 +3,8 @@
 Released settings of the published presets. Tokenizer: AdamW at 2e-4, 2,000 steps of warm-up, a
 tenth of the rate from step 150,000 and a hundredth from 250,000, windows of 64 frames, batch 256,
 50 epochs. Transformer: AdamW at 3e-5, weight decay 1e-7, no warm-up, a cosine down to 2e-6 over
-800,000 steps, batch 28, clips of 40 to 199 frames. Neither clips gradients. The sheet of the
-tokenizer's optimiser says betas (0.9, 0.99).
+800,000 steps, batch 28, clips of 40 to 199 frames. Neither clips gradients. The tokenizer's betas
+are (0.9, 0.99), the transformer's AdamW's usual ones.
 """
 
 from collections.abc import Callable, Sequence
@@ -152,7 +152,7 @@ def _world(size: MogoConfig, tokenizer_size: MotionRVQConfig, profile: Profile) 
 
 
 def _published(size: MogoConfig, tokenizer_size: MotionRVQConfig, profile: Profile) -> Plan:
-    """The released settings; both optimisers have AdamW's usual betas and no clipping."""
+    """The released settings, as the file's head has them."""
     tokenizer = Stage(
         # 50 epochs over some 1.8 million windows are about 350,000 steps.
         steps=profile.pick(smoke=4, cpu=600, gpu=350_000),
@@ -239,13 +239,14 @@ def fit_tokenizer(
     progress: bool = True,
 ) -> Fit:
     """Train the tokenizer that goes with a transformer."""
-    size = replace(task.tokenizer_size, feature_dim=clips.features[0].shape[1])
+    motions = clips.features if clips.motions is None else clips.motions
+    size = replace(task.tokenizer_size, feature_dim=motions[0].shape[1])
     torch.manual_seed(seed)
     model = motion_rvq.build(size)
-    model.set_statistics(torch.cat(clips.features))
+    model.set_statistics(torch.cat(motions))
     return fit(
         model.to(device),
-        window_batches(clips.features, task.tokenizer.batch_size, seed, task.window),
+        window_batches(motions, task.tokenizer.batch_size, seed, task.window),
         **task.tokenizer.fit_arguments(),
         seed=seed,
         out=stage(out, "tokenizer"),

@@ -15,6 +15,7 @@ from gentok.base import recipe as base_recipe
 from gentok.base import vqgan
 from gentok.base.judging import reconstructions, samples
 from gentok.base.masked.nat import MaskedTokenConfig, NATConfig
+from gentok.base.perception import VGG
 from gentok.base.pipeline import Pipeline
 from gentok.base.vqgan import VQGAN, AdversarialVQGAN, VQGANConfig
 from gentok.data import (
@@ -28,10 +29,12 @@ from gentok.data import (
     plain_shapes,
 )
 from gentok.data.folder import find, missing
-from gentok.measure import SmallClassifier, load_classifier
+from gentok.data.mirrored_crop import mirrored_crop
+from gentok.measure import load_classifier
+from gentok.measure.features.lpips import load_lpips
 from gentok.show.media import save_grid
 from gentok.tokens.enat.model import ENAT, PRESETS, ENATConfig, build
-from gentok.training.checkpoint import save
+from gentok.training.checkpoint import load_checkpoint, load_weights, restore_config, save
 from gentok.training.loop import fit, load_model
 from gentok.training.plan import Stage, preset_of
 from gentok.training.profiles import Profile
@@ -40,6 +43,7 @@ from gentok.training.weights import Weights
 
 Batches = Callable[[int], dict[str, Tensor]]
 FOLDER = "images"  # of GENTOK_DATA, one sub-folder a class, for presets of large images
+KEPT = "model.tokenizer."  # how the tokenizer's weights are called in the checkpoint of its game
 
 
 @dataclass(frozen=True)
@@ -64,8 +68,9 @@ class Plan:
     tokenizer: Stage | None
 
 
-# The paper's: batch and learning rate go with the size of the pictures. 500,000 steps, Adam with
-# betas (0.99, 0.99), weight decay 0.03, an average of 0.9999.
+# The released code's: batch and learning rate go with the size of the pictures. 500,000 steps,
+# betas (0.99, 0.99), weight decay 0.03, an average of 0.9999, no clipping; float16 there, bfloat16
+# here. It reads codes of MAGE's VQGAN, where this recipe trains a VQGAN of that size itself.
 PUBLISHED = {
     "enat-l-256": {"batch_size": 2048, "lr": 4e-4},
     "enat-l-512": {"batch_size": 512, "lr": 1e-4},
@@ -164,7 +169,12 @@ def _published(size: ENATConfig, profile: Profile, batch_size: int, lr: float) -
     batch_size = profile.pick(smoke=8, cpu=16, gpu=batch_size)
     steps = profile.pick(smoke=4, cpu=1000, gpu=500_000)
     tokenizer = Stage(
-        steps=steps, batch_size=batch_size, lr=1e-4, betas=(0.5, 0.9), warmup=min(20, steps - 1)
+        steps=steps,
+        batch_size=batch_size,
+        lr=1e-4,
+        betas=(0.5, 0.9),
+        warmup=min(20, steps - 1),
+        clip=None,
     )
     generator = Stage(
         steps=profile.pick(smoke=4, cpu=1200, gpu=500_000),
@@ -173,7 +183,9 @@ def _published(size: ENATConfig, profile: Profile, batch_size: int, lr: float) -
         betas=(0.99, 0.99),
         weight_decay=0.03,
         warmup=profile.pick(smoke=1, cpu=50, gpu=5000),
+        clip=None,
         ema=0.9999,
+        precision="bf16" if profile.device.startswith("cuda") else "no",
     )
     side = 16 * round(size.num_tokens**0.5)
     vqgan_size = replace(
@@ -191,7 +203,8 @@ def train(
         the averaged network, ready to sample.
 
     Raises:
-        FileNotFoundError: if the plan's pictures, or its trained tokenizer, are absent.
+        FileNotFoundError: if the plan's pictures, its trained tokenizer, or LPIPS's weights are
+            wanted and absent.
         ValueError: if there is no such preset.
     """
     task = plan(preset, profile)
@@ -229,8 +242,7 @@ def sample(checkpoint: str | Path, out: str | Path, *, n: int, seed: int) -> Non
 def _collect(checkpoint: str | Path) -> dict[str, nn.Module]:
     """The two networks, from ENAT's checkpoint and the tokenizer's beside it."""
     generator = load_model(checkpoint, ENATConfig, build)
-    tokenizer = load_model(stage(checkpoint, "tokenizer"), VQGANConfig, _game).tokenizer
-    return {"tokenizer": tokenizer, "generator": generator}
+    return {"tokenizer": _load_tokenizer(stage(checkpoint, "tokenizer")), "generator": generator}
 
 
 def pictures(task: Plan, seed: int) -> ImageSet | Batches:
@@ -253,7 +265,8 @@ def _folder(task: Plan, seed: int) -> Batches:
     if folder is None:
         raise missing(f"images for {task.size.num_tokens} tokens", f"{FOLDER}/<class>/*.jpg")
     side, rows = task.tokenizer_size.image_size, task.generator.batch_size
-    draw, num_classes = folder_batches(folder, side, rows, seed)
+    # The released codes hold each picture both ways.
+    draw, num_classes = folder_batches(folder, side, rows, seed, crop=mirrored_crop)
     if num_classes > classes:
         raise ValueError(f"{folder} has {num_classes} classes, more than {classes}")
     return draw
@@ -271,7 +284,7 @@ def _tokenizer(
         tokenizer = base_recipe.pretrained("vqgan")
         _keep(tokenizer, stage(out, "tokenizer"))
         return tokenizer.to(profile.device)
-    features = load_classifier("cifar10" if task.data == "cifar10" else "world")
+    features = perceptual_features(task)
     torch.manual_seed(seed)
     game = AdversarialVQGAN(vqgan.build(task.tokenizer_size), features).to(profile.device)
     rows = task.tokenizer.batch_size
@@ -287,13 +300,29 @@ def _tokenizer(
     return game.tokenizer
 
 
+def perceptual_features(task: Plan) -> nn.Module:
+    """The frozen network of the tokenizer's perceptual term.
+
+    Raises:
+        FileNotFoundError: if it is LPIPS and its published weights are absent.
+    """
+    name = "cifar10" if task.data == "cifar10" else task.tokenizer_size.perceptual_network
+    return load_lpips() if name == VGG else load_classifier(name)
+
+
 def _keep(tokenizer: VQGAN, path: Path | None) -> None:
     """Put a trained tokenizer beside the generator, where `sample` looks for it."""
     if path is not None:
-        game = _game(tokenizer.config)
-        game.tokenizer.load_state_dict(tokenizer.state_dict())
-        tensors = {f"model.{name}": value for name, value in game.state_dict().items()}
+        tensors = {f"{KEPT}{name}": value for name, value in tokenizer.state_dict().items()}
         save(path, tensors, {"config": asdict(tokenizer.config)})
+
+
+def _load_tokenizer(path: Path) -> VQGAN:
+    """The VQGAN of a checkpoint of its stage, without its adversary."""
+    tensors, meta = load_checkpoint(path)
+    tokenizer = vqgan.build(restore_config(VQGANConfig, meta["config"]))
+    load_weights(tokenizer, tensors, KEPT, f"checkpoint {path}")
+    return tokenizer.eval()
 
 
 @torch.no_grad()
@@ -312,10 +341,6 @@ def _codes(tokenizer: VQGAN, source: ImageSet | Batches, batch_size: int, seed: 
     codes = torch.cat([tokenizer.encode(part.to(device)).cpu() for part in images.split(256)])
     table = {"codes": codes, "label": source.labels.repeat(2)}
     return batches(table, batch_size, seed)
-
-
-def _game(config: VQGANConfig) -> AdversarialVQGAN:
-    return AdversarialVQGAN(vqgan.build(config), SmallClassifier())
 
 
 def _measure(system: Pipeline, n: int) -> dict[str, float]:
