@@ -74,6 +74,7 @@ def plan(preset: str, profile: Profile) -> Plan:
         weight_decay=0.05,
         warmup=profile.pick(smoke=1, cpu=40),
         schedule="cosine",
+        clip=1.0,
     )
     steps = profile.pick(smoke=4, cpu=400, gpu=20_000)
     generator = Stage(
@@ -82,6 +83,7 @@ def plan(preset: str, profile: Profile) -> Plan:
         lr=2e-3,
         betas=(0.9, 0.95),
         schedule="linear",
+        clip=1.0,
         ema=0.995,
     )
     tiny = rae_dit.PRESETS["tiny"]
@@ -110,6 +112,7 @@ def _world(size: RAEConfig, profile: Profile) -> Plan:
         weight_decay=0.05,
         warmup=profile.pick(smoke=1, cpu=40, long=250),
         schedule="cosine",
+        clip=1.0,
     )
     steps = profile.pick(smoke=4, cpu=400, long=4000, gpu=20_000)
     generator = Stage(
@@ -119,6 +122,7 @@ def _world(size: RAEConfig, profile: Profile) -> Plan:
         betas=(0.9, 0.95),
         warmup=profile.pick(smoke=1, cpu=100),
         schedule="cosine",
+        clip=1.0,
         ema=0.999,
     )
     network = rae_dit.PRESETS["world-32"]
@@ -149,6 +153,7 @@ def _study(size: RAEConfig, profile: Profile) -> Plan:
         weight_decay=0.05,
         warmup=profile.pick(smoke=1, cpu=75),
         schedule="cosine",
+        clip=1.0,
     )
     decoder = Stage(
         steps=profile.pick(smoke=4, cpu=600, gpu=20_000),
@@ -157,6 +162,7 @@ def _study(size: RAEConfig, profile: Profile) -> Plan:
         betas=(0.9, 0.95),
         warmup=profile.pick(smoke=1, cpu=40),
         schedule="cosine",
+        clip=1.0,
         ema=0.99,
     )
     generator = Stage(
@@ -166,6 +172,7 @@ def _study(size: RAEConfig, profile: Profile) -> Plan:
         betas=(0.9, 0.95),
         warmup=profile.pick(smoke=1, cpu=40),
         schedule="cosine",
+        clip=1.0,
         ema=0.99,
     )
     network = rae_dit.PRESETS["study-32"]
@@ -194,6 +201,7 @@ def _published(size: RAEConfig, profile: Profile) -> Plan:
         betas=(0.9, 0.95),
         # From 2e-4 to 2e-5 between epochs 40 and 800; the guide ends long before it would fall.
         schedule=Schedule("linear", 0.1, start=40 * EPOCH // 1024, end=800 * EPOCH // 1024),
+        clip=1.0,
         ema=0.9995,
     )
     guide = replace(generator, steps=profile.pick(smoke=4, cpu=600, gpu=14 * EPOCH // 1024))
@@ -224,6 +232,7 @@ def _decoder(steps: int, batch_size: int, lr: float) -> Stage:
         betas=(0.9, 0.95),
         warmup=steps // 16,  # one epoch of 16
         schedule="cosine",
+        clip=1.0,
         ema=0.9978,
     )
 
@@ -274,6 +283,7 @@ def rivals(task: Plan, profile: Profile) -> Rivals:
         betas=(0.9, 0.95),
         warmup=profile.pick(smoke=1, cpu=20),
         schedule="cosine",
+        clip=1.0,
     )
     return Rivals(
         unshifted=replace(network, shift_base=network.latent_size),

@@ -97,6 +97,7 @@ def plan(preset: str, profile: Profile) -> Plan:
         betas=(0.9, 0.99),
         warmup=min(20, steps - 1),
         schedule="cosine",
+        clip=1.0,
     )
     generator = Stage(
         steps=profile.pick(smoke=4, cpu=1200, gpu=20_000),
@@ -106,6 +107,7 @@ def plan(preset: str, profile: Profile) -> Plan:
         weight_decay=0.03,
         warmup=profile.pick(smoke=1, cpu=50, gpu=500),
         schedule="cosine",
+        clip=1.0,
         ema=0.99,
     )
     grid = round(size.num_tokens**0.5)
@@ -132,6 +134,7 @@ def _world(size: ENATConfig, profile: Profile) -> Plan:
         weight_decay=0.03,
         warmup=profile.pick(smoke=1, cpu=100),
         schedule="cosine",
+        clip=1.0,
         ema=0.999,
     )
     number = profile.pick(smoke=64, cpu=16_384)
@@ -148,6 +151,7 @@ def _study(size: ENATConfig, profile: Profile) -> Plan:
         weight_decay=0.03,
         warmup=profile.pick(smoke=1, cpu=60),
         schedule="cosine",
+        clip=1.0,
         ema=0.99,
     )
     number = profile.pick(smoke=64, cpu=16_384)
@@ -164,7 +168,12 @@ def _published(size: ENATConfig, profile: Profile, batch_size: int, lr: float) -
     batch_size = profile.pick(smoke=8, cpu=16, gpu=batch_size)
     steps = profile.pick(smoke=4, cpu=1000, gpu=500_000)
     tokenizer = Stage(
-        steps=steps, batch_size=batch_size, lr=1e-4, betas=(0.5, 0.9), warmup=min(20, steps - 1)
+        steps=steps,
+        batch_size=batch_size,
+        lr=1e-4,
+        betas=(0.5, 0.9),
+        warmup=min(20, steps - 1),
+        clip=1.0,
     )
     generator = Stage(
         steps=profile.pick(smoke=4, cpu=1200, gpu=500_000),
@@ -173,6 +182,7 @@ def _published(size: ENATConfig, profile: Profile, batch_size: int, lr: float) -
         betas=(0.99, 0.99),
         weight_decay=0.03,
         warmup=profile.pick(smoke=1, cpu=50, gpu=5000),
+        clip=1.0,
         ema=0.9999,
     )
     side = 16 * round(size.num_tokens**0.5)
