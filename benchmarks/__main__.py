@@ -109,7 +109,8 @@ def page(rows: list[Row], skipped: list[str], threads: int) -> str:
         "two-dimensional convolutions there.",
         "",
         "`dictionary-learning` is not installed with the tests: it asks for old versions of large",
-        "packages that its trainer does not need. Without it `make bench` leaves its row out.",
+        "packages that its trainer does not need. `pip install --no-deps dictionary-learning` is",
+        "enough for its row; without it `make bench` leaves the row out.",
         "",
     ]
     return "\n".join(lines)

@@ -1,6 +1,10 @@
 """What is compared with what. Sizes follow the small models that the chapters train."""
 
+import importlib.util
+import sys
 from collections.abc import Callable
+from itertools import accumulate
+from types import ModuleType
 
 import torch
 from torch import nn
@@ -243,10 +247,24 @@ def sae_dense() -> tuple[Work, Work]:
     return _sae_step(ours, lambda: ours.loss({"x": x})[0]), _sae_step(peer, lambda: peer(x))
 
 
+def _without_package(package: str, name: str) -> ModuleType:
+    """A module of a package whose own ``__init__`` asks for much that the module does not need.
+
+    Raises:
+        ImportError: if the package is not installed.
+    """
+    for full in accumulate([package, *name.split(".")[:-1]], "{}.{}".format):
+        spec = importlib.util.find_spec(full)
+        if spec is None:
+            raise ModuleNotFoundError(f"no module {full}", name=full)
+        if full not in sys.modules:
+            sys.modules[full] = importlib.util.module_from_spec(spec)  # and not executed
+    return importlib.import_module(f"{package}.{name}")
+
+
 def sae_step() -> tuple[Work, Work]:
     """One optimiser step on 1024 activations of 128, 2048 features, 32 kept."""
-    from dictionary_learning.trainers.top_k import TopKTrainer
-
+    TopKTrainer = _without_package("dictionary_learning", "trainers.top_k").TopKTrainer
     ours = TopKSAE(128, 2048, 32)
     peer = TopKTrainer(
         steps=10_000, activation_dim=128, dict_size=2048, k=32, layer=0, lm_name="", device="cpu"
@@ -261,10 +279,15 @@ WORKLOADS = [
         "vector-quantize-pytorch VectorQuantize",
         5.0,
         vq_train,
+        training=True,
     ),
     Workload("VQ codes, evaluation", "vector-quantize-pytorch VectorQuantize", 2.0, vq_codes),
     Workload(
-        "residual VQ, 8 levels, training", "vector-quantize-pytorch ResidualVQ", 3.5, rvq_train
+        "residual VQ, 8 levels, training",
+        "vector-quantize-pytorch ResidualVQ",
+        3.5,
+        rvq_train,
+        training=True,
     ),
     Workload(
         "KL-VAE, training, 64 images 32x32", "diffusers AutoencoderKL", 0.95, kl_vae, training=True
@@ -302,12 +325,14 @@ WORKLOADS = [
         "dictionary-learning TopKTrainer",
         1.3,
         sae_step,
+        training=True,
     ),
     Workload(
         "TopK SAE, optimiser step, beside a dense decoder",
         "plain DenseTopK (benchmarks/vision.py)",
         1.3,
         sae_dense,
+        training=True,
     ),
     DISCRETE,
     *NETWORKS,

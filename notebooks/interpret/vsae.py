@@ -338,7 +338,8 @@ axes.set(xlabel="distinct names that hold (count)", ylabel="");
 # noise, or both?
 
 # %%
-toy, toy_steps = Superposition(), level.pick(smoke=4, cpu=600)
+toy = Superposition()
+toy_size, toy_training = recipe.toy_plan(level)
 
 
 def make(kind, size, **changes):
@@ -350,11 +351,10 @@ def make(kind, size, **changes):
 
 
 def train_toy(seed, kind="vsae", **changes):
-    size = VSAEConfig(64, 512, 8, kl_warmup=toy_steps // 10)
     torch.manual_seed(seed)
-    sae, how = make(kind, size, **changes), recipe.vsae_stage(toy_steps)
-    stream = toy.batches(how.batch_size, seed)
-    recipe.train_sae(sae, stream, replace(how, lr=5e-3), seed=seed)
+    sae = make(kind, toy_size, **changes)
+    stream = toy.batches(toy_training.batch_size, seed)
+    recipe.train_sae(sae, stream, toy_training, seed=seed)
     return toy.measure(sae, level.pick(smoke=512, cpu=8192))
 
 

@@ -107,8 +107,8 @@ system = gentok.pretrained("step_video")  # trained weights, part of the book
 count = level.pick(smoke=4, study=4, cpu=100)
 prompts, looks = asked(count)  # through all shapes, colours, directions
 torch.manual_seed(seed)
-drawn = system.sample(prompts).clamp(-1, 1)  # (100, 17, 3, 32, 32), 20 steps
-few = system.sample(prompts, turbo=True).clamp(-1, 1)  # after Turbo, 4 steps
+drawn = system.sample(count, prompts).clamp(-1, 1)  # (100, 17, 3, 32, 32)
+few = system.sample(count, prompts, turbo=True).clamp(-1, 1)  # 4 steps
 
 # %% mystnb={"image": {"alt": "A grid of ten clips, a column each, frames 0, 4, 8, 12 and 16 from top to bottom: coloured shapes move in the direction that the prompt names"}} tags=["hide-input", "slide"]
 columns = torch.linspace(0, len(drawn) - 1, 10).long().unique()
@@ -511,7 +511,8 @@ plot.loss_curves(
 
 # %% mystnb={"image": {"alt": "Two rows of ten clips at frame 8: after a minute of training shapes are torn, with the trained weights they are plain"}} tags=["hide-input"]
 torch.manual_seed(seed)
-early = TextToVideo(vae, young).sample([prompts[i] for i in columns])
+words = [prompts[i] for i in columns]
+early = TextToVideo(vae, young).sample(len(words), words)
 plot.compare_rows(
     {"a minute": early[:, 8].clamp(-1, 1), "the weights": drawn[columns, 8]},
     "Frame 8 of the same prompts",
@@ -1186,7 +1187,7 @@ answers = {}
 some = level.pick(smoke=4, study=4, cpu=40)
 for scale in (1.0, 2.0, 3.0, 6.0):
     torch.manual_seed(seed + 1)
-    again = system.sample(prompts[:some], guidance_scale=scale)
+    again = system.sample(some, prompts[:some], guidance_scale=scale)
     read_again = accuracies(again.clamp(-1, 1), looks[:some])
     answers[f"guidance {scale:g}"] = ", ".join(
         f"{name.removesuffix('_accuracy')} {share:.0%}"

@@ -18,10 +18,15 @@ from gentok.latents.rae import dit as rae_dit
 from gentok.latents.rae import model as rae
 from gentok.latents.rae.encoder import outline_encoder
 from gentok.measure.features import SmallClassifier
+from gentok.nn.gpt import Gpt, GptConfig
 from gentok.nn.latents import LatentSpace, NormalizedChannels, evaluating
+from gentok.nn.multiscale_quantize import MultiscaleQuantizer
+from gentok.nn.next_scale import NextScaleGpt
 from gentok.signals.mert import codec, spectral_codec
 from gentok.signals.mogo import model as mogo
 from gentok.signals.mogo import motion_rvq
+from gentok.signals.mogo.flattened import FlattenedTransformer
+from gentok.tokens.axial import model as axial
 from gentok.tokens.enat import model as enat
 from gentok.video.step_video import model as step_video
 from gentok.video.step_video import vae as video_vae
@@ -182,7 +187,8 @@ def test_continuous_video(frames):
 
 
 @pytest.mark.parametrize("name", ["motion_rvq", "codec", "spectral_codec"])
-def test_discrete_sequences(name):
+@pytest.mark.parametrize("generator", [mogo.build, FlattenedTransformer])
+def test_discrete_sequences(name, generator):
     torch.manual_seed(0)
     tokenizer, x = TOKENIZERS[name]()
     codes, space = tokenizer.eval().encode(x), tokenizer.latent_space
@@ -194,11 +200,91 @@ def test_discrete_sequences(name):
         depths=(1,) * levels,
         num_heads=(2,) * levels,
     )
-    network = mogo.build(size)
+    network = generator(size)
     text, length = torch.randn(2, size.text_dim), torch.full((2,), codes.shape[1])
     network.loss({"codes": codes, "text": text, "length": length}, 0)[0].backward()
     drawn = network.eval().sample(2, text, codes.shape[1])
     assert tokenizer.decode(drawn).shape == x.shape
+
+
+@pytest.mark.parametrize("name", ["vqgan", "motion_rvq", "codec", "spectral_codec"])
+def test_codes_one_after_the_other(name):
+    """The causal transformer takes the codes of any tokenizer as one stream."""
+    torch.manual_seed(0)
+    tokenizer, x = TOKENIZERS[name]()
+    codes, space = tokenizer.eval().encode(x), tokenizer.latent_space
+    stream = codes.flatten(1)
+    size = GptConfig(space.codebook_size, stream.shape[1], dim=16, num_layers=1, num_heads=2)
+    network = Gpt(size)
+    network.loss({"tokens": stream}, 0)[0].backward()
+    drawn = network.eval().sample(2, given=stream[:, :1])
+    assert tokenizer.decode(drawn.view_as(codes)).shape == x.shape
+
+
+@pytest.mark.parametrize("planes", ["sliced", "stacked"])
+def test_codes_as_a_picture(planes):
+    """A model of pixels takes codes that lie on a grid as a picture of one channel."""
+    torch.manual_seed(0)
+    tokenizer, x = TOKENIZERS["vqgan"]()
+    codes, space = tokenizer.eval().encode(x), tokenizer.latent_space
+    size = replace(
+        axial.PRESETS["tiny"], channels=1, num_values=space.codebook_size, dim=16, planes=planes
+    )
+    network = axial.build(size)
+    network.loss({"pixels": codes.view(2, 1, 8, 8)}, 0)[0].backward()
+    drawn = network.eval().sample(2)
+    assert tokenizer.decode(drawn.flatten(1)).shape == x.shape
+
+
+@pytest.mark.parametrize("name", ["kl_vae", "fa_vae", "rae"])
+def test_scales_of_continuous_pictures(name):
+    """Quantised scale by scale, any grid of latents is written scale by scale."""
+    torch.manual_seed(0)
+    tokenizer, x = TOKENIZERS[name]()
+    z = tokenizer.eval().encode(x)  # (2, C, h, w)
+    rows, side = z.flatten(2).transpose(1, 2), z.shape[-1]  # (2, h w, C)
+    quantizer = MultiscaleQuantizer(16, z.shape[1], [(1, 1), (2, 2), (side, side)])
+    codes, lengths = quantizer.encode(rows), quantizer.lengths
+    size = GptConfig(16, sum(lengths), dim=16, num_layers=1, num_heads=2)
+    network = NextScaleGpt(size, lengths, features=z.shape[1])
+    batch = {"codes": torch.cat(codes, 1), "features": torch.cat(quantizer.next_inputs(codes), 1)}
+    network.loss(batch, 0)[0].backward()
+
+    def following(drawn):
+        held = [count for i, count in enumerate(lengths) if sum(lengths[:i]) < drawn.shape[1]]
+        return quantizer.next_inputs(list(drawn.split(held, dim=1)))[-1]
+
+    drawn = network.eval().sample(2, following)
+    again = quantizer.lookup(drawn.split(lengths, dim=1)).transpose(1, 2).view_as(z)
+    assert tokenizer.decode(again).shape == x.shape
+
+
+# Generators that no tokenizer of the library feeds, and why.
+ALONE = {
+    "MatLM": "writes characters",
+}
+JOINED = {
+    "LightningDiT", "RAEDiT", "MaskedTokenModel", "StepVideo", "Mogo", "FlattenedTransformer",
+    "Gpt", "NextScaleGpt", "AxialTransformer", "StackedAxialTransformer",
+}  # fmt: skip
+
+
+def test_no_tokenizer_and_no_generator_is_left_out():
+    """Who describes latents is a tokenizer; who has a loss and `sample(n, ...)`, a generator."""
+    tokenizers, generators = set(), set()
+    for path in SOURCES:
+        for node in ast.parse(path.read_text(encoding="utf-8")).body:
+            if isinstance(node, ast.ClassDef):
+                methods = {m.name: m for m in node.body if isinstance(m, ast.FunctionDef)}
+                if "latent_space" in methods:
+                    tokenizers.add(node.name)
+                if {"loss", "sample"} <= set(methods):
+                    first = methods["sample"].args.args[1:2]
+                    if first and first[0].arg == "n":
+                        generators.add(node.name)
+    tested = {kind.__name__ for make in TOKENIZERS.values() for kind in type(make()[0]).__mro__}
+    assert tokenizers <= tested, tokenizers - tested
+    assert generators - set(ALONE) == JOINED
 
 
 def test_pictures_that_are_not_square_come_back_as_they_were():

@@ -223,16 +223,21 @@ def test_weights_count_by_their_bytes_where_they_are_read(toy, start, world, pho
         assert (closure_of(toy, f"uses.{start}").digest() != before) is matters
 
 
-def test_a_flipped_byte_in_the_judges_weights_makes_a_record_stale():
-    """On a copy of the book's own library: ENAT's record reads the judge of the drawn world."""
+def test_a_flipped_byte_in_the_judges_weights_makes_a_record_stale(tmp_path):
+    """On a copy of the judge of the drawn world, which ENAT's record reads."""
     root = records.checkout()
     cells = slices.code_cells(root / "notebooks" / "tokens" / "enat.py")
     found = slices.experiment_closure(cells, "blocks")
     assert [path.name for path in found.files] == ["classifier_world.safetensors"]
     before = found.digest()
     (weights,) = found.files
-    other = weights.with_name("classifier_photographs.safetensors")
-    found.files = {other}
+    copy = tmp_path / weights.name
+    content = bytearray(weights.read_bytes())
+    copy.write_bytes(content)
+    found.files = {copy}
+    assert found.digest() == before
+    content[-1] ^= 1
+    copy.write_bytes(content)
     assert found.digest() != before
 
 

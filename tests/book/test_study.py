@@ -2,6 +2,13 @@
 
 import hashlib
 import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
 
 import pandas as pd
 import pytest
@@ -154,6 +161,60 @@ def test_a_killed_study_goes_on_with_the_same_rows(folder):
     pd.testing.assert_frame_equal(again, whole)
     Study("fa_vae", "study").ablate("again", counted, ARMS)
     assert len(left) == 2 * 6 - 5 + 2 * 6, "to measure again what is recorded is to run it again"
+
+
+KILLED = """
+import sys, time
+from pathlib import Path
+import torch
+from gentok.book import study as module
+
+root, processes = Path(sys.argv[1]), int(sys.argv[2])
+module.checkout = lambda: root
+module.cores = lambda: processes
+module.Study.code = lambda self, name, train: "the code"
+
+def train(seed, weight=0.0):
+    with (root / "begun").open("a") as file:
+        file.write(f"{seed} {weight}\\n")
+    time.sleep(0.2)
+    return {"mse": seed + weight + 0.01 * float(torch.randn(()))}
+
+arms = {"full": {}, "heavy": {"weight": 1.0}}
+runs = module.Study("fa_vae", "study").ablate("killed", train, arms)
+print(runs.drop(columns="seconds").to_json(double_precision=15))
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("processes", [1, 2])
+def test_a_study_may_be_killed_at_any_moment(folder, processes):
+    """By a signal that no program can catch; lost are at most the runs that were in flight."""
+
+    def start(root):
+        line = [sys.executable, "-c", KILLED, str(root), str(processes)]
+        return subprocess.Popen(line, stdout=subprocess.PIPE, text=True, start_new_session=True)
+
+    def rows(job):
+        return json.loads(job.communicate()[0].splitlines()[-1])
+
+    root = folder.parent
+    job, moment = start(root), random.uniform(0, 1.2)
+    while not (root / "begun").exists():
+        assert job.poll() is None
+        time.sleep(0.02)
+    time.sleep(moment)
+    os.killpg(job.pid, signal.SIGKILL)
+    job.communicate()
+    assert job.returncode != 0, "it had ended before it was killed"
+    again = rows(start(root))
+    begun = (root / "begun").read_text().splitlines()
+    assert len(set(begun)) == 12, f"killed {moment:.2f} s after the first run began"
+    assert len(begun) - 12 <= processes, "a finished run was run again"
+    (root / "begun").unlink()
+    shutil.rmtree(root / "_build", ignore_errors=True)
+    (folder / "fa_vae.json").unlink()
+    assert again == rows(start(root))
 
 
 def test_a_run_is_made_anew_when_code_arm_or_seed_differ(tmp_path):

@@ -231,7 +231,7 @@ def test_statistics_are_of_each_channel_at_each_position():
     torch.manual_seed(0)
     scale = torch.rand(8, 4, 4) * 3 + 0.1
     z = torch.randn(2000, 8, 4, 4) * scale + torch.randn(8, 4, 4)
-    model.observe(z, momentum=1.0)
+    model.set_statistics(z)
     x = model.normalize(z)
     torch.testing.assert_close(x.mean(0), torch.zeros(8, 4, 4), rtol=0, atol=1e-3)
     torch.testing.assert_close(x.std(0), torch.ones(8, 4, 4), rtol=0, atol=1e-2)
@@ -240,11 +240,11 @@ def test_statistics_are_of_each_channel_at_each_position():
 
 def test_running_statistics_move_by_a_tenth():
     model, z = build(SMALL), torch.randn(50, 8, 4, 4) + 2
-    model.observe(z)
+    model.set_statistics(z, momentum=0.1)
     torch.testing.assert_close(model.latent_mean, 0.1 * z.mean(0))
     torch.testing.assert_close(model.latent_var, 0.9 + 0.1 * z.var(0))
     for _ in range(100):
-        model.observe(z)
+        model.set_statistics(z, momentum=0.1)
     torch.testing.assert_close(model.latent_mean, z.mean(0), rtol=1e-3, atol=1e-3)
 
 
@@ -254,7 +254,7 @@ def test_running_statistics_move_by_a_tenth():
 def test_loss_is_the_mean_squared_velocity_error():
     model = awake()
     z, _, label = inputs(4)
-    model.observe(z, momentum=1.0)
+    model.set_statistics(z)
     torch.manual_seed(5)
     total, parts = model.loss({"latent": z, "label": label})
     torch.manual_seed(5)
@@ -312,7 +312,7 @@ def test_sampling_repeats_and_restores_the_latents_scale():
         draws.append(model.sample(2, 1, num_steps=3, guidance_scale=1.4, weak=awake(seed=4)))
     assert torch.equal(*draws) and not model.training
     still = build(SMALL)  # velocity 0: the noise stays noise
-    still.observe(torch.randn(500, 8, 4, 4) * 7 + 30, momentum=1.0)
+    still.set_statistics(torch.randn(500, 8, 4, 4) * 7 + 30)
     z = still.sample(400, num_steps=2)
     assert float(z.mean()) == pytest.approx(30, abs=0.5)
     assert float(z.std()) == pytest.approx(7, rel=0.05)

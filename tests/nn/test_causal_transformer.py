@@ -7,8 +7,8 @@ from torch import nn
 
 from gentok.nn.causal_transformer import CausalTransformer
 from gentok.nn.gpt import Gpt
-from gentok.nn.gpt_block import FixedKVCache, Geglu, GptConfig, rotate
-from gentok.nn.rope import Rope
+from gentok.nn.gpt_block import FixedKVCache, Geglu, GptConfig
+from gentok.nn.rope import Rope, turn_pairs
 
 
 def randomise(model: nn.Module) -> None:
@@ -158,9 +158,11 @@ def test_own_attention_takes_the_kernels_place():
 
 
 def test_rotation_is_that_of_rope():
+    # (B, N, heads, d), as the fused projection has it
     x, rope = torch.randn(2, 5, 3, 8), Rope((8,))
     angles = rope.angles(torch.arange(5)[:, None]).float()
-    ours = rotate(x, torch.polar(torch.ones_like(angles), angles))
+    turn = torch.stack([angles.cos(), angles.sin()], dim=-1)
+    ours = turn_pairs(x, turn[:, None])  # heads stand behind the places
     assert torch.allclose(ours, rope(x.transpose(1, 2), torch.arange(5)).transpose(1, 2), atol=1e-6)
 
 

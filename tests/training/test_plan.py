@@ -70,7 +70,7 @@ def test_fit_is_told_nothing_but_the_plan(slug):
 
 
 def test_a_stage_knows_all_that_fit_can_be_told_of_an_optimisation():
-    how = Stage(steps=9, batch_size=3, lr=0.1, ema=0.9, weight_decay=0.2)
+    how = Stage(steps=9, batch_size=3, lr=0.1, clip=1.0, ema=0.9, weight_decay=0.2)
     told = how.fit_arguments()
     assert "batch_size" not in told and told["steps"] == 9 and told["clip"] == 1.0
     assert set(told) <= set(fit.__kwdefaults__) | {"steps"}
@@ -78,7 +78,7 @@ def test_a_stage_knows_all_that_fit_can_be_told_of_an_optimisation():
 
 def test_a_stage_may_spare_parameters_from_decay():
     model = nn.Sequential(nn.Linear(2, 3), nn.LayerNorm(3))
-    how = Stage(steps=9, batch_size=3, lr=0.1, weight_decay=0.2, spare=SPARED)
+    how = Stage(steps=9, batch_size=3, lr=0.1, weight_decay=0.2, spare=SPARED, clip=1.0)
     groups = {name: g.weight_decay for g in how.fit_arguments(model)["groups"] for name in g.names}
     assert groups == {"0.weight": 0.2, "0.bias": 0.0, "1.weight": 0.0, "1.bias": 0.0}
     with pytest.raises(ValueError, match="has to see them"):

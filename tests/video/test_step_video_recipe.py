@@ -171,7 +171,7 @@ def test_the_weights_are_trained_put_together_and_measured(tmp_path, monkeypatch
     assert few.config.num_steps == 4 and few.config.guidance_scale == 1.0
     weights = recipe.WEIGHTS
     system = weights.assemble(**weights.collect(out))
-    clips = system.sample(["a red star moving left"], turbo=True)
+    clips = system.sample(1, ["a red star moving left"], turbo=True)
     assert clips.shape == (1, 17, 3, 32, 32) and clips.isfinite().all()
     found = weights.measure(system, 6)
     assert {"psnr", "mean_clip_mse", "shape_accuracy", "turbo_direction_accuracy"} <= set(found)

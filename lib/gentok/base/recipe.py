@@ -62,6 +62,7 @@ def plan(preset: str, profile: Profile) -> Plan:
         warmup=profile.pick(smoke=1, cpu=50),
         schedule="cosine",
         # A codebook and its encoder move together; an average of the encoder alone would not fit.
+        clip=1.0,
         ema=None if preset == "vqgan" else 0.995,
     )
     if preset == "vqgan":

@@ -57,7 +57,7 @@ class CausalTransformer(nn.Module):
         self.apply(init_gpt)
 
     def add_positions(self, config: GptConfig) -> None:
-        """Tables of positions: (M, D) to add, or (M, d/2) complex to turn by."""
+        """Tables of positions: (M, D) to add, or (M, d/2, 2) to turn by."""
         places = torch.arange(config.length)
         if config.positions == "learned":
             self.position = nn.Parameter(torch.zeros(config.length, config.dim))  # as minGPT
@@ -66,7 +66,7 @@ class CausalTransformer(nn.Module):
             self.register_buffer("position", table, persistent=False)
         elif config.positions == "rotary":
             angles = Rope((config.head_dim,)).angles(places[:, None]).float()
-            self.turn = torch.polar(torch.ones_like(angles), angles)
+            self.turn = torch.stack([angles.cos(), angles.sin()], dim=-1)
 
     def new_cache(self) -> list[FixedKVCache]:
         """An empty cache for each layer."""

@@ -14,7 +14,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from gentok.nn.attention import merge_heads
+from gentok.nn.blocks import PreNormBlock
 from gentok.nn.causal import KVCache
+from gentok.nn.rope import turn_pairs
 from gentok.nn.transformer import Mlp, SwiGLU
 
 POSITIONS = ("learned", "sincos", "rotary", "none")
@@ -145,15 +147,6 @@ class Geglu(nn.Module):
         return self.fc2(value * F.gelu(gate))
 
 
-def rotate(x: Tensor, turn: Tensor) -> Tensor:
-    """Rotary positions as one complex product: x (B, N, g, d) by turn (N, d/2), complex.
-
-    Pairs are neighbouring channels, as in :class:`gentok.nn.rope.Rope` with ``interleaved``.
-    """
-    pairs = torch.view_as_complex(x.float().unflatten(-1, (-1, 2)))  # (B, N, g, d/2)
-    return torch.view_as_real(pairs * turn[:, None]).flatten(-2).to(x.dtype)
-
-
 class CachedAttention(nn.Module):
     """Self-attention whose visibility is decided outside, once for all layers."""
 
@@ -177,7 +170,7 @@ class CachedAttention(nn.Module):
             x: new places, (B, N, D).
             visible: bool mask (N, M) or (B, 1, N, M); None: all are, or the causal order.
             causal: whether None stands for the causal order.
-            turn: rotation of each place, (N, d/2), complex, or None.
+            turn: cosine and sine of each place's angles, (N, d/2, 2), or None.
             cache: what came before; the new places are added to it.
 
         Returns:
@@ -186,7 +179,8 @@ class CachedAttention(nn.Module):
         h = self.num_heads
         qkv = self.qkv(x).unflatten(-1, (3 * h, -1))  # (B, N, 3h, d)
         if turn is not None:
-            qkv = torch.cat([rotate(qkv[:, :, : 2 * h], turn), qkv[:, :, 2 * h :]], dim=2)
+            turned = turn_pairs(qkv[:, :, : 2 * h], turn[:, None])
+            qkv = torch.cat([turned, qkv[:, :, 2 * h :]], dim=2)
         q, k, v = qkv.transpose(1, 2).split(h, dim=1)  # (B, h, N, d) each
         if cache is not None:
             k, v = cache.append(k, v)
@@ -199,32 +193,21 @@ class CachedAttention(nn.Module):
         return self.proj(merge_heads(out))
 
 
-class GptBlock(nn.Module):
-    """x + attention(norm x), then x + MLP(norm x)."""
+class GptBlock(PreNormBlock):
+    """The pre-norm block with the configuration's attention, MLP and norms.
+
+    ``forward`` takes, besides the tokens, what :class:`CachedAttention` does.
+    """
 
     def __init__(self, config: GptConfig, attend: Attend | None):
-        super().__init__()
         dim, hidden = config.dim, config.hidden or 4 * config.dim
-        self.norm1, self.norm2 = make_norm(config), make_norm(config)
-        self.attention = CachedAttention(config, attend)
         if config.mlp == "gelu":
-            self.mlp = Mlp(dim, hidden, approximate="none")
+            mlp = Mlp(dim, hidden, approximate="none")
         else:
-            self.mlp = {"swiglu": SwiGLU, "geglu": Geglu}[config.mlp](dim, hidden)
-        self.drop = nn.Dropout(config.dropout)
-        self.scale1 = self.scale2 = None
-        if config.layer_scale is not None:
-            self.scale1 = nn.Parameter(torch.full((dim,), config.layer_scale))
-            self.scale2 = nn.Parameter(torch.full((dim,), config.layer_scale))
-
-    def forward(self, x: Tensor, *where) -> Tensor:
-        """(B, N, D) -> (B, N, D); ``where``: what :class:`CachedAttention` takes besides x."""
-        x = self._add(x, self.attention(self.norm1(x), *where), self.scale1)
-        return self._add(x, self.mlp(self.norm2(x)), self.scale2)
-
-    def _add(self, x: Tensor, branch: Tensor, scale: Tensor | None) -> Tensor:
-        branch = self.drop(branch)
-        return x + branch if scale is None else torch.addcmul(x, branch, scale)
+            mlp = {"swiglu": SwiGLU, "geglu": Geglu}[config.mlp](dim, hidden)
+        extras = {"dropout": config.dropout, "layer_scale": config.layer_scale}
+        super().__init__(dim, CachedAttention(config, attend), mlp, **extras)
+        self.norm1, self.norm2 = make_norm(config), make_norm(config)
 
 
 def make_norm(config: GptConfig) -> nn.Module:

@@ -16,7 +16,7 @@
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from typing import Any, TypeVar
 
 from torch import nn
@@ -38,7 +38,7 @@ class Stage:
         spare: words that mark parameters which weight decay spares beside biases, norms and tables
             (see `gentok.training.decay_groups`); None decays all parameters alike.
         warmup: steps over which the rate rises; ``schedule``: what follows.
-        clip: largest norm of the gradient, or None.
+        clip: largest norm of the gradient, or None; always stated, as papers differ in it.
         ema: decay of the average of the weights, or None.
         accumulate: micro-batches; ``precision``: ``"no"`` or ``"bf16"``.
     """
@@ -51,7 +51,7 @@ class Stage:
     spare: tuple[str, ...] | None = None
     warmup: int = 0
     schedule: str | Schedule | Callable[[int], float] = "constant"
-    clip: float | None = 1.0
+    clip: float | None = field(kw_only=True)
     ema: float | None = None
     accumulate: int = 1
     precision: str = "no"
@@ -65,7 +65,7 @@ class Stage:
         Raises:
             ValueError: if it spares some and there is no model.
         """
-        arguments = {field.name: getattr(self, field.name) for field in fields(self)}
+        arguments = {entry.name: getattr(self, entry.name) for entry in fields(self)}
         del arguments["batch_size"], arguments["spare"]
         if self.spare is None:
             return arguments

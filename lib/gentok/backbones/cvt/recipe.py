@@ -96,6 +96,7 @@ def plan(preset: str, profile: Profile) -> Plan:
         spare=SPARED,
         warmup=profile.pick(smoke=1, cpu=100),
         schedule="cosine",
+        clip=1.0,
     )
     if preset == "world-32":
         # First at one side, as the paper trains at 224 pixels before it goes to 384: with two sides

@@ -137,6 +137,7 @@ def _book(
         batch_size=profile.pick(smoke=4, cpu=batch_size),
         warmup=profile.pick(smoke=1, cpu=min(50, steps // 3)),
         schedule="cosine",
+        clip=1.0,
         **settings,
     )
     nested = replace(twin, steps=len(size.divisors) * twin.steps)
@@ -153,6 +154,7 @@ def _language(profile: Profile, steps: int) -> Stage:
         weight_decay=0.01,
         warmup=profile.pick(smoke=1, cpu=50, gpu=min(2000, steps // 10)),
         schedule="cosine",
+        clip=1.0,
     )
 
 
@@ -165,6 +167,7 @@ def _vision(profile: Profile, steps: int) -> Stage:
         weight_decay=0.1,
         warmup=profile.pick(smoke=1, cpu=50, gpu=min(10_000, steps // 10)),
         schedule="cosine",
+        clip=1.0,
     )
 
 

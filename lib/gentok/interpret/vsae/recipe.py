@@ -118,20 +118,31 @@ def plan(preset: str, profile: Profile) -> Plan:
     return Plan("own", 1, contexts, size, topk_size, host_size, *stages, language_model)
 
 
+def toy_plan(profile: Profile) -> tuple[VSAEConfig, Stage]:
+    """Size and training of the dictionaries that look for the directions of `Superposition`.
+
+    Its samples are cheaper than a host's activations, and are learned at a higher rate.
+    """
+    steps = profile.pick(smoke=4, cpu=600)
+    return VSAEConfig(64, 512, 8, kl_warmup=steps // 10), replace(vsae_stage(steps), lr=5e-3)
+
+
 def vsae_stage(steps: int) -> Stage:
     """The published training of a vSAE, scaled to ``steps``."""
-    return Stage(steps, BATCH, lr=8e-4, schedule=WarmUpStayDecay(steps, steps // 50))
+    return Stage(steps, BATCH, lr=8e-4, schedule=WarmUpStayDecay(steps, steps // 50), clip=1.0)
 
 
 def topk_stage(num_features: int, steps: int) -> Stage:
     """The published training of a TopK autoencoder, scaled to ``steps``."""
     schedule = WarmUpStayDecay(steps, steps // 10)
-    return Stage(steps, BATCH, lr=topk_rate(num_features), schedule=schedule)
+    return Stage(steps, BATCH, lr=topk_rate(num_features), schedule=schedule, clip=1.0)
 
 
 def language_stage(steps: int) -> Stage:
     """How the small language model is trained."""
-    return Stage(steps, batch_size=16, lr=3e-3, warmup=min(50, steps // 4), schedule="linear")
+    return Stage(
+        steps, batch_size=16, lr=3e-3, warmup=min(50, steps // 4), schedule="linear", clip=1.0
+    )
 
 
 def topk_rate(num_features: int) -> float:

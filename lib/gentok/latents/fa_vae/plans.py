@@ -116,6 +116,7 @@ def _tiny(size: FAVAEConfig, profile: Profile) -> Plan:
         batch_size=tokenizer.batch_size,
         lr=1e-3,
         betas=(0.9, 0.95),
+        clip=1.0,
         ema=0.995,
     )
     dit = replace(lightning_dit.PRESETS["tiny"], patch_size=2)
@@ -136,6 +137,7 @@ def _of_photographs(steps: int, profile: Profile, batch_size: int, lr: float) ->
         betas=(0.5, 0.9),
         warmup=profile.pick(smoke=1, cpu=20),
         schedule="cosine",
+        clip=1.0,
         ema=profile.pick(smoke=0.5, cpu=0.98, long=0.995),
     )
 
@@ -150,6 +152,7 @@ def _world(size: FAVAEConfig, profile: Profile) -> Plan:
         betas=(0.9, 0.99),
         warmup=profile.pick(smoke=1, cpu=50),
         schedule="cosine",
+        clip=1.0,
         ema=0.995,
     )
     generator = Stage(
@@ -159,6 +162,7 @@ def _world(size: FAVAEConfig, profile: Profile) -> Plan:
         betas=(0.9, 0.95),
         warmup=profile.pick(smoke=1, cpu=100),
         schedule="cosine",
+        clip=1.0,
         ema=0.999,
     )
     dit = replace(lightning_dit.PRESETS["tiny"], dim=160, depth=6, num_heads=4, patch_size=2)

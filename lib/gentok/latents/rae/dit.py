@@ -103,20 +103,14 @@ class RAEDiT(nn.Module):
 
     # --- statistics of the latents ----------------------------------------------------------------
 
-    def set_statistics(self, z: Tensor) -> None:
-        """Take mean and variance of every channel at every position from sample latents (n, ...).
-
-        `observe` is the public code's running estimate of the same.
-        """
-        self.observe(z, momentum=1.0)
-
     @torch.no_grad()
-    def observe(self, z: Tensor, momentum: float = 0.1) -> None:
-        """Move the mean and variance of every channel at every position towards a batch's.
+    def set_statistics(self, z: Tensor, momentum: float = 1.0) -> None:
+        """Take mean and variance of every channel at every position from sample latents.
 
         Args:
             z: latents, (n, C, g, g), n above 1.
-            momentum: the public code's running estimate uses 0.1; 1 takes the batch's as they are.
+            momentum: 1 takes the statistics of these latents; less moves those held towards them,
+                as the public code does batch after batch, by 0.1.
 
         Raises:
             ValueError: if the shape is another, or there is one latent: it has no variance.

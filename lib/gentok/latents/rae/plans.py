@@ -76,6 +76,7 @@ def plan(preset: str, profile: Profile) -> Plan:
         weight_decay=0.05,
         warmup=profile.pick(smoke=1, cpu=40),
         schedule="cosine",
+        clip=1.0,
     )
     steps = profile.pick(smoke=4, cpu=400, gpu=20_000)
     generator = Stage(
@@ -84,6 +85,7 @@ def plan(preset: str, profile: Profile) -> Plan:
         lr=2e-3,
         betas=(0.9, 0.95),
         schedule="linear",
+        clip=1.0,
         ema=0.995,
     )
     tiny = rae_dit.PRESETS["tiny"]
@@ -112,6 +114,7 @@ def _world(size: RAEConfig, profile: Profile) -> Plan:
         weight_decay=0.05,
         warmup=profile.pick(smoke=1, cpu=40, long=250),
         schedule="cosine",
+        clip=1.0,
     )
     steps = profile.pick(smoke=4, cpu=400, long=4000, gpu=20_000)
     generator = Stage(
@@ -121,6 +124,7 @@ def _world(size: RAEConfig, profile: Profile) -> Plan:
         betas=(0.9, 0.95),
         warmup=profile.pick(smoke=1, cpu=100),
         schedule="cosine",
+        clip=1.0,
         ema=0.999,
     )
     network = rae_dit.PRESETS["world-32"]
@@ -151,6 +155,7 @@ def _study(size: RAEConfig, profile: Profile) -> Plan:
         weight_decay=0.05,
         warmup=profile.pick(smoke=1, cpu=75),
         schedule="cosine",
+        clip=1.0,
     )
     decoder = Stage(
         steps=profile.pick(smoke=4, cpu=600, gpu=20_000),
@@ -159,6 +164,7 @@ def _study(size: RAEConfig, profile: Profile) -> Plan:
         betas=(0.9, 0.95),
         warmup=profile.pick(smoke=1, cpu=40),
         schedule="cosine",
+        clip=1.0,
         ema=0.99,
     )
     generator = Stage(
@@ -168,6 +174,7 @@ def _study(size: RAEConfig, profile: Profile) -> Plan:
         betas=(0.9, 0.95),
         warmup=profile.pick(smoke=1, cpu=40),
         schedule="cosine",
+        clip=1.0,
         ema=0.99,
     )
     network = rae_dit.PRESETS["study-32"]
@@ -197,6 +204,7 @@ def _published(size: RAEConfig, profile: Profile, epochs: tuple[int, int]) -> Pl
         betas=(0.9, 0.95),
         # From 2e-4 to 2e-5 between epochs 40 and 800; the guide ends long before it would fall.
         schedule=Schedule("linear", 0.1, start=40 * EPOCH // 1024, end=800 * EPOCH // 1024),
+        clip=1.0,
         ema=0.9995,
     )
     guide = replace(generator, steps=profile.pick(smoke=4, cpu=600, gpu=short))
@@ -227,6 +235,7 @@ def _decoder(steps: int, batch_size: int, lr: float) -> Stage:
         betas=(0.9, 0.95),
         warmup=steps // 16,  # one epoch of 16
         schedule="cosine",
+        clip=1.0,
         ema=0.9978,
     )
 
@@ -277,6 +286,7 @@ def rivals(task: Plan, profile: Profile) -> Rivals:
         betas=(0.9, 0.95),
         warmup=profile.pick(smoke=1, cpu=20),
         schedule="cosine",
+        clip=1.0,
     )
     return Rivals(
         unshifted=replace(network, shift_base=network.latent_size),

@@ -145,7 +145,7 @@ def _train_generator(
     torch.manual_seed(seed)
     network = RAEDiT(size).to(device)
     for step in range(observed):
-        network.observe(latents(step)["latent"])
+        network.set_statistics(latents(step)["latent"], momentum=0.1)
     fit(network, latents, **how.fit_arguments(), seed=seed, out=out, resume=resume)
     return network
 

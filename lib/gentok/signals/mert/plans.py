@@ -143,4 +143,5 @@ def codec_stage(steps: int) -> Stage:
         betas=(0.9, 0.99),
         warmup=min(20, steps - 1),
         schedule="cosine",
+        clip=1.0,
     )

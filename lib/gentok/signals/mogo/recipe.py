@@ -111,6 +111,7 @@ def _study(size: MogoConfig, tokenizer_size: MotionRVQConfig, profile: Profile) 
         betas=(0.9, 0.99),
         warmup=profile.pick(smoke=1, cpu=20),
         schedule="cosine",
+        clip=1.0,
     )
     generator = Stage(
         steps=profile.pick(smoke=4, cpu=400, gpu=20_000),
@@ -120,6 +121,7 @@ def _study(size: MogoConfig, tokenizer_size: MotionRVQConfig, profile: Profile) 
         weight_decay=1e-7,
         warmup=profile.pick(smoke=1, cpu=30, gpu=500),
         schedule="cosine",
+        clip=1.0,
     )
     data = "mocap" if profile.name == "gpu" and available().get("mocap") else "procedural"
     clips, frames = profile.pick(smoke=16, cpu=1024), profile.pick(smoke=16, cpu=40)
@@ -136,6 +138,7 @@ def _world(size: MogoConfig, tokenizer_size: MotionRVQConfig, profile: Profile) 
         betas=(0.9, 0.99),
         warmup=profile.pick(smoke=1, cpu=50),
         schedule="cosine",
+        clip=1.0,
     )
     generator = Stage(
         steps=profile.pick(smoke=4, cpu=600, long=3000, gpu=20_000),
@@ -145,6 +148,7 @@ def _world(size: MogoConfig, tokenizer_size: MotionRVQConfig, profile: Profile) 
         weight_decay=1e-7,
         warmup=profile.pick(smoke=1, cpu=50, gpu=500),
         schedule="cosine",
+        clip=1.0,
     )
     clips, frames = profile.pick(smoke=16, cpu=3072), profile.pick(smoke=16, cpu=64)
     window = profile.pick(smoke=16, cpu=WINDOW)

@@ -9,10 +9,9 @@ Shapes: n or B planes, H W pixels, D channels, K values.
 """
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-from gentok.nn.attention import merge_heads, split_heads
+from gentok.nn.causal import CausalSelfAttention
 from gentok.tokens.axial.layers import (
     ALMOST_ZERO,
     COLUMN,
@@ -217,21 +216,12 @@ class LSTMDecoder(PlaneDecoder):
         return plane
 
 
-class RasterAttention(nn.Module):
+class RasterAttention(CausalSelfAttention):
     """Causal attention over all pixels in raster order, on grids (B, H, W, D)."""
-
-    def __init__(self, dim: int, num_heads: int):
-        super().__init__()
-        self.num_heads = num_heads
-        self.qkv = nn.Linear(dim, 3 * dim)
-        self.proj = nn.Linear(dim, dim)
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, H, W, D) -> (B, H, W, D)."""
-        tokens = x.flatten(1, 2)  # (B, HW, D)
-        q, k, v = (split_heads(part, self.num_heads) for part in self.qkv(tokens).chunk(3, dim=-1))
-        out = F.scaled_dot_product_attention(q, k, v, is_causal=True)
-        return self.proj(merge_heads(out)).view_as(x)
+        return super().forward(x.flatten(1, 2)).view_as(x)
 
 
 def choose(logits: Tensor, noise: Tensor, given: Tensor) -> Tensor:

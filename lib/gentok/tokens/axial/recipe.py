@@ -64,6 +64,7 @@ def plan(preset: str, profile: Profile) -> Plan:
         lr=3e-3,
         warmup=profile.pick(smoke=1, cpu=100, gpu=500),
         schedule="cosine",
+        clip=1.0,
         ema=0.99,
     )
     if preset == "digits-16":  # an hour on one core

@@ -102,6 +102,7 @@ def plan(preset: str, profile: Profile) -> Plan:
         betas=(0.9, 0.99),
         warmup=min(20, steps - 1),
         schedule="cosine",
+        clip=1.0,
     )
     generator = Stage(
         steps=profile.pick(smoke=4, cpu=1200, gpu=20_000),
@@ -111,6 +112,7 @@ def plan(preset: str, profile: Profile) -> Plan:
         weight_decay=0.03,
         warmup=profile.pick(smoke=1, cpu=50, gpu=500),
         schedule="cosine",
+        clip=1.0,
         ema=0.99,
     )
     grid = round(size.num_tokens**0.5)
@@ -137,6 +139,7 @@ def _world(size: ENATConfig, profile: Profile) -> Plan:
         weight_decay=0.03,
         warmup=profile.pick(smoke=1, cpu=100),
         schedule="cosine",
+        clip=1.0,
         ema=0.999,
     )
     number = profile.pick(smoke=64, cpu=16_384)
@@ -153,6 +156,7 @@ def _study(size: ENATConfig, profile: Profile) -> Plan:
         weight_decay=0.03,
         warmup=profile.pick(smoke=1, cpu=60),
         schedule="cosine",
+        clip=1.0,
         ema=0.99,
     )
     number = profile.pick(smoke=64, cpu=16_384)

@@ -76,13 +76,13 @@ def samples(system: nn.Module, n: int, **options) -> dict[str, float]:
     """Draw n clips for :func:`asked` from fixed noise and read them.
 
     Args:
-        system: has ``sample(prompts, noise=..., **options)`` and ``generator``.
+        system: has ``sample(n, prompts, noise=..., **options)`` and ``generator``.
     """
     prompts, looks = asked(n)
     shape = (n, *system.generator.config.latent_shape)
     noise = torch.randn(shape, generator=generator(HELD_OUT))
-    parts = [
-        system.sample(prompts[i : i + ROWS], noise=noise[i : i + ROWS], **options)
-        for i in range(0, n, ROWS)
-    ]
+    parts = []
+    for i in range(0, n, ROWS):
+        part = prompts[i : i + ROWS]
+        parts.append(system.sample(len(part), part, noise=noise[i : i + ROWS], **options))
     return accuracies(torch.cat(parts).clamp(-1, 1), looks)

@@ -70,6 +70,7 @@ def _tiny(size: StepVideoConfig, profile: Profile) -> Plan:
         betas=(0.9, 0.99),
         warmup=min(10, steps - 1),
         schedule="cosine",
+        clip=1.0,
     )
     # The published start of the adversary is beyond the end of a short run.
     small = replace(video_vae.PRESETS["tiny"], gan_start=int(0.7 * steps))
@@ -79,6 +80,7 @@ def _tiny(size: StepVideoConfig, profile: Profile) -> Plan:
         batch_size=profile.pick(smoke=4, cpu=16),
         lr=2e-4,  # a tenth of pretraining's
         betas=(0.9, 0.95),
+        clip=1.0,
     )
     return Plan(
         data="world",
@@ -140,6 +142,7 @@ def _world(size: StepVideoConfig, profile: Profile) -> Plan:
                 lr=3e-4,
                 betas=(0.9, 0.95),
                 schedule="cosine",
+                clip=1.0,
                 ema=profile.pick(smoke=0.5, cpu=0.99),
             ),
             # The pairs have guidance in them, so the student needs none.
@@ -159,6 +162,7 @@ def _tokenizing(name: str, size: VideoVAEConfig, steps: int, profile: Profile) -
         betas=(0.9, 0.99),
         warmup=min(20, steps - 1),
         schedule="cosine",
+        clip=1.0,
         ema=profile.pick(smoke=0.5, cpu=0.98),
     )
     pictures = profile.pick(smoke=2, cpu=16, gpu=128)
@@ -182,6 +186,7 @@ def _pretraining(steps: int, profile: Profile, lr: float = 2e-3) -> Stage:
         lr=lr,
         betas=(0.9, 0.95),
         warmup=min(20, steps - 1),
+        clip=1.0,
     )
 
 
@@ -198,6 +203,7 @@ def _blobs(size: StepVideoConfig, profile: Profile) -> Plan:
         betas=(0.9, 0.95),
         warmup=min(20, steps - 1),
         schedule="cosine",
+        clip=1.0,
         ema=profile.pick(smoke=0.5, cpu=0.98),
     )
     preference = Stage(
@@ -205,6 +211,7 @@ def _blobs(size: StepVideoConfig, profile: Profile) -> Plan:
         batch_size=profile.pick(smoke=4, cpu=32),
         lr=3e-4,
         betas=(0.9, 0.95),
+        clip=1.0,
     )
     return Plan(
         data="blobs",
@@ -234,6 +241,7 @@ def _blocks(size: StepVideoConfig, profile: Profile) -> Plan:
         betas=(0.9, 0.95),
         warmup=min(20, steps - 1),
         schedule="cosine",
+        clip=1.0,
         ema=profile.pick(smoke=0.5, cpu=0.99),
     )
     return Plan(
@@ -318,6 +326,7 @@ def _large(profile: Profile, steps: int, batch_size: int, lr: float) -> Stage:
         batch_size=batch_size,
         lr=lr,
         betas=(0.9, 0.95),
+        clip=1.0,
         precision="bf16" if profile.device.startswith("cuda") else "no",
     )
 
@@ -328,5 +337,5 @@ def _of_pixels(
     """A stage of the published Video-VAE: pictures and clips of several lengths."""
     steps = profile.pick(smoke=3, cpu=400, gpu=250_000)
     warmup = min(1000, steps - 1)
-    model = Stage(steps=steps, batch_size=8, lr=1e-4, betas=(0.9, 0.99), warmup=warmup)
+    model = Stage(steps=steps, batch_size=8, lr=1e-4, betas=(0.9, 0.99), warmup=warmup, clip=1.0)
     return Tokenizing(name, size, model, frames, pictures=64)

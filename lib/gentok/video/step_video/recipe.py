@@ -308,7 +308,7 @@ def sample(checkpoint: str | Path, out: str | Path, *, n: int, seed: int) -> Non
     tokenizer = load_tokenizer(stage(checkpoint, "tokenizer"))
     system = TextToVideo(tokenizer, load_transformer(last))
     torch.manual_seed(seed)
-    video = system.sample([TEST_PROMPTS[i % len(TEST_PROMPTS)] for i in range(n)])
+    video = system.sample(n, [TEST_PROMPTS[i % len(TEST_PROMPTS)] for i in range(n)])
     save_gif(video_frames(video), out, fps=8)
 
 

@@ -38,22 +38,25 @@ class TextToVideo(nn.Module):
         return torch.cat([self.tokenizer.decode(part) for part in z.split(ROWS)])
 
     @torch.no_grad()
-    def sample(self, prompts: Sequence[str], turbo: bool = False, **settings: Any) -> Tensor:
-        """Draw a clip for each prompt.
+    def sample(
+        self, n: int, prompts: Sequence[str], turbo: bool = False, **settings: Any
+    ) -> Tensor:
+        """Draw clips.
 
         Args:
-            prompts: B sentences.
+            n: clips.
+            prompts: a sentence for each of them.
             turbo: draw with the transformer of few steps.
             settings: of `StepVideo.sample`, such as ``num_steps`` or ``noise``.
 
         Returns:
-            clips, (B, T, 3, H, W).
+            clips, (n, T, 3, H, W).
 
         Raises:
-            ValueError: if ``turbo`` is asked for and there is none.
+            ValueError: if there are not ``n`` prompts, or ``turbo`` is asked for and there is none.
         """
         model = self.turbo if turbo else self.generator
         if model is None:
             raise ValueError("turbo: this system has no transformer of few steps")
         positive, negative = (self.encoder(words) for words in dress(model.config, prompts))
-        return self.decode(model.sample(len(prompts), positive, negative, **settings))
+        return self.decode(model.sample(n, positive, negative, **settings))
