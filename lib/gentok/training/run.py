@@ -11,23 +11,39 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
 from accelerate import Accelerator
+from accelerate.tracking import GeneralTracker
 from torch import Tensor, nn
 from torch.nn.utils.parametrizations import _SpectralNorm
 
 import gentok
 from gentok.nn.gather import moves_once, whole_step
 from gentok.nn.player import Player
-from gentok.training.checkpoint import config_of, load_checkpoint, load_weights, save
+from gentok.training import shard, slices
+from gentok.training.checkpoint import (
+    check_after,
+    check_shapes,
+    digest_of,
+    load_checkpoint,
+    load_weights,
+    read_header,
+    save,
+    sweep,
+)
+from gentok.training.configs import config_of
+from gentok.training.machines import agreed, any_of, check_shared, from_first
+from gentok.training.outputs import check_place, only_writer
 from gentok.training.parameter_groups import ParameterGroup, optimiser_groups
-from gentok.training.progress import Silent, progress_bar
+from gentok.training.progress import Bar, Silent, progress_bar
 from gentok.training.schedules import described, knows_length
+from gentok.training.schema import RUN, check_meta
 from gentok.training.shard import slice_like, whole
+from gentok.training.trackers import tracker_for
 
 MOMENTS = ("step", "exp_avg", "exp_avg_sq")  # what AdamW remembers of a parameter
 # What asks a run to stop; Windows has no SIGHUP.
@@ -46,6 +62,7 @@ class Run:
         players: who moves, each with parameters of its own.
         settings: the arguments of `fit` that decide the result.
         out: the checkpoint file, or None.
+        after: the checkpoint of the stage that this one is trained on, or None.
     """
 
     def __init__(
@@ -56,15 +73,17 @@ class Run:
         players: list[Player],
         settings: dict[str, Any],
         out: str | os.PathLike | None,
+        after: str | os.PathLike | None = None,
     ):
         self.accelerator, self.model, self.players = accelerator, model, players
         self.settings = settings
         self.recorded = {name: _recorded(value) for name, value in settings.items()}
-        self.out = None if out is None else Path(out)
+        self.out, self.after = None if out is None else Path(out), after
         self.optimizers = [self._adamw(player) for player in players]
         self.ema = average
         self.history: list[dict[str, float]] = []
-        self._bar = Silent()
+        self._bar: Bar = Silent()
+        self._tracker: GeneralTracker | None = None
         self._sums: dict[str, Tensor] = {}
         self._began, self._earlier = time.monotonic(), 0.0
 
@@ -139,6 +158,8 @@ class Run:
             if not math.isfinite(value):
                 raise FloatingPointError(f"{name} is {value} at step {step}{self._kept()}")
         self.history.append({"step": step, "seconds": self.seconds, "lr": rate, **row, **measured})
+        if self._tracker is not None:
+            self._tracker.log(self.history[-1], step=step)
         self._bar.update(step + 1, "  ".join(f"{k} {v:.4g}" for k, v in losses.items()))
 
     def save(self, done: int) -> None:
@@ -152,25 +173,51 @@ class Run:
             return
         if not all(whole(torch.isfinite(p).all()) for p in self.model.parameters()):
             raise FloatingPointError(f"a weight is not finite after {done} steps{self._kept()}")
-        # Every process takes part in putting sharded tensors together; one writes them.
-        tensors = {name: whole(tensor) for name, tensor in self._tensors().items()}
-        if self.accelerator.is_main_process:
-            save(self.out, tensors, self._meta(done))
+        tensors, meta = {}, self._meta(done)
+        if self._sliced():
+            meta["slices"] = slices.write(self.out, self._tensors(), done)
+        else:
+            # Every process takes part in putting sharded tensors together, one after the other;
+            # the first keeps and writes them.
+            for name, tensor in self._tensors().items():
+                tensor = whole(tensor)
+                if self.accelerator.is_main_process:
+                    tensors[name] = tensor.detach().cpu()
+        agreed(lambda: self._put(tensors, meta))
+
+    def _put(self, tensors: dict[str, Tensor], meta: dict[str, Any]) -> None:
+        save(self.out, tensors, meta)
+        slices.sweep(self.out, kept=meta.get("slices", {}).get("folder"))
+
+    def _sliced(self) -> bool:
+        """Whether the model is so large that each process keeps its own slices on the disk."""
+        weights = sum(p.numel() * p.element_size() for p in self.model.parameters())
+        return shard.wanted() and weights >= slices.LARGE
 
     def resume(self) -> int:
         """Continue from the checkpoint, if there is one.
+
+        Of several processes the first looks for it, reads it and hands it to the others, which may
+        stand on machines with other disks.
 
         Returns:
             the number of steps that it has done.
 
         Raises:
-            ValueError: if it is damaged, or of another model or other settings.
+            ValueError: if it is damaged, of another model or other settings, or was trained on
+                another stage than the one that is there now.
         """
-        if not self.out.is_file():
+        found: dict[str, Tensor] = {}
+        meta = agreed(lambda: self._read(found))
+        if meta is None:
             return 0
-        tensors, meta = load_checkpoint(self.out)
+        self.history, self._earlier = meta["history"], meta["seconds"]
+        if "slices" in meta:
+            self._fill(meta["slices"])
+            return meta["step"]
         source = f"checkpoint {self.out}"
-        self._check_settings(meta, source)
+        main = self.accelerator.is_main_process
+        tensors = from_first(found if main else None, self.accelerator.device)
         load_weights(self.model, tensors, "model.", source)
         if self.ema is not self.model:
             load_weights(self.ema, tensors, "ema.", source)
@@ -181,8 +228,66 @@ class Run:
                         moment: self._moment(tensors[f"optimizer.{name}.{moment}"], parameter)
                         for moment in MOMENTS
                     }
-        self.history, self._earlier = meta["history"], meta["seconds"]
         return meta["step"]
+
+    def _fill(self, there: dict[str, Any]) -> None:
+        """Read this process's slices of the weights, the average and the optimiser's memory."""
+        known = slices.shapes(self.out, there)
+        for optimizer, names in zip(self.optimizers, self._names(), strict=True):
+            for name, parameter in names.items():
+                if f"optimizer.{name}.step" in known:
+                    optimizer.state[parameter] = {
+                        "step": torch.zeros((), device=parameter.device),
+                        "exp_avg": torch.zeros_like(parameter),
+                        "exp_avg_sq": torch.zeros_like(parameter),
+                    }
+        slices.read(self.out, there, self._tensors())
+
+    def _read(self, found: dict[str, Tensor]) -> dict[str, Any] | None:
+        """Put the checkpoint's tensors into ``found`` and return what else it says, all checked."""
+        if not self.out.is_file():
+            return None
+        source = f"checkpoint {self.out}"
+        shapes, meta = read_header(self.out)
+        check_meta(meta, source, [name for name in RUN if name != "history"])
+        self._check_settings(meta, source)
+        check_after(meta, self.after, source)
+        here = {f"model.{name}": t.shape for name, t in self.model.state_dict().items()}
+        if self.ema is not self.model:
+            here |= {f"ema.{name}": t.shape for name, t in self.ema.state_dict().items()}
+        there = {k: v for k, v in shapes.items() if not k.startswith("optimizer.")}
+        check_shapes({name: tuple(shape) for name, shape in here.items()}, there, source)
+        tensors, meta = load_checkpoint(self.out, whole=not shard.wanted())
+        check_meta(meta, source, RUN)
+        if "slices" not in meta:
+            self._check_moments(tensors, meta["step"], source)
+        slices.sweep(self.out, kept=meta.get("slices", {}).get("folder"))
+        found.update(tensors)
+        return meta
+
+    def _check_moments(self, tensors: dict[str, Tensor], done: int, source: str) -> None:
+        """Refuse moments that are not of these parameters, or that no training leaves behind."""
+        left = {name for name in tensors if name.startswith("optimizer.")}
+        for name, parameter in (item for names in self._names() for item in names.items()):
+            keys = {moment: f"optimizer.{name}.{moment}" for moment in MOMENTS}
+            there = left & set(keys.values())
+            left -= there
+            if not there:  # a parameter that no loss has reached
+                continue
+            if len(there) < len(keys):
+                raise ValueError(f"{source} is damaged: {name} lacks some of {', '.join(MOMENTS)}")
+            step, mean, square = (tensors[key] for key in keys.values())
+            fits = mean.shape == square.shape == parameter.shape and step.numel() == 1
+            if not (
+                fits
+                and 1 <= step.item() <= done
+                and mean.isfinite().all()
+                and square.isfinite().all()
+                and (square >= 0).all()
+            ):
+                raise ValueError(f"{source} is damaged: the optimiser's memory of {name} is wrong")
+        if left:
+            raise ValueError(f"{source} is of another model or preset: it has {min(left)}")
 
     @contextmanager
     def one_step(self) -> Iterator[None]:
@@ -207,14 +312,44 @@ class Run:
                     )
 
     @contextmanager
-    def bar(self, start: int, wanted: bool, log_every: int) -> Iterator[None]:
-        """Show progress while the block runs, on the main process only."""
-        wanted = wanted and self.accelerator.is_main_process
-        self._bar = progress_bar(start, self.settings["steps"], wanted, 10 * log_every)
+    def writing(self, resume: bool) -> Iterator[int]:
+        """Keep the checkpoint's place to this run while the block runs; gives the first step.
+
+        Raises:
+            ValueError: if another process is writing it, it is no regular file, or `resume` refuses
+                what is there.
+            OSError: if nothing can be written there.
+        """
+        with ExitStack() as held:
+            if self.out is not None:
+                agreed(lambda: self._take_place(held))
+                if self._sliced():
+                    check_shared(self.out.parent, "every process writes its slices of the model")
+            yield self.resume() if resume else 0
+
+    def _take_place(self, held: ExitStack) -> None:
+        check_place(self.out, "out")
+        held.enter_context(only_writer(self.out, "out"))
+        sweep(self.out)
+        if not self.out.is_file():
+            slices.sweep(self.out, kept=None)
+
+    @contextmanager
+    def shown(self, start: int, wanted: bool, log_every: int) -> Iterator[None]:
+        """Show progress and write curves while the block runs, on the main process only."""
+        if self.accelerator.is_main_process:
+            self._bar = progress_bar(start, self.settings["steps"], wanted, log_every)
+            self._tracker = tracker_for(self.out, self.history)
         try:
             yield
         finally:
             self._bar.close()
+            if self._tracker is not None:
+                self._tracker.finish()
+
+    def stopping(self, stop: threading.Event) -> bool:
+        """Whether any process was asked to stop: they stop after the same step, or none does."""
+        return any_of(stop.is_set(), self.accelerator.device)
 
     @contextmanager
     def interruptible(self) -> Iterator[threading.Event]:
@@ -318,6 +453,7 @@ class Run:
             "model": f"{type(self.model).__module__}.{type(self.model).__qualname__}",
             "config": config_of(self.model),
             "settings": self.recorded,
+            "after": digest_of(self.after),
             "processes": self.accelerator.num_processes,
             "versions": {
                 "gentok": gentok.__version__,
@@ -334,7 +470,7 @@ class Run:
         extensible = not knows_length(self.settings["schedule"])
         for name, there, here in pairs:
             # Where no step's rate depends on the length, a longer run is the same run.
-            longer = name == "steps" and extensible and here >= there
+            longer = name == "steps" and extensible and there is not None and here >= there
             if there != here and not longer:
                 raise ValueError(f"cannot resume {source}: {name} was {there}, now it is {here}")
 
