@@ -29,10 +29,11 @@ from gentok.data import (
 )
 from gentok.data.folder import find, missing
 from gentok.measure import SmallClassifier, load_classifier
-from gentok.show.media import save_grid
+from gentok.show.media import PICTURES, save_grid
 from gentok.tokens.enat.model import ENAT, PRESETS, ENATConfig, build
 from gentok.training.checkpoint import save
 from gentok.training.loop import fit, load_model
+from gentok.training.machines import agreed
 from gentok.training.plan import Stage, preset_of
 from gentok.training.profiles import Profile
 from gentok.training.stages import stage
@@ -40,6 +41,7 @@ from gentok.training.weights import Weights
 
 Batches = Callable[[int], dict[str, Tensor]]
 FOLDER = "images"  # of GENTOK_DATA, one sub-folder a class, for presets of large images
+SAMPLES = PICTURES  # what `sample` writes
 
 
 @dataclass(frozen=True)
@@ -206,6 +208,7 @@ def train(
         seed=seed,
         out=out,
         resume=resume,
+        after=stage(out, "tokenizer"),
     ).ema
 
 
@@ -228,8 +231,9 @@ def sample(checkpoint: str | Path, out: str | Path, *, n: int, seed: int) -> Non
 
 def _collect(checkpoint: str | Path) -> dict[str, nn.Module]:
     """The two networks, from ENAT's checkpoint and the tokenizer's beside it."""
-    generator = load_model(checkpoint, ENATConfig, build)
-    tokenizer = load_model(stage(checkpoint, "tokenizer"), VQGANConfig, _game).tokenizer
+    beside = stage(checkpoint, "tokenizer")
+    generator = load_model(checkpoint, ENATConfig, build, after=beside)
+    tokenizer = load_model(beside, VQGANConfig, _game).tokenizer
     return {"tokenizer": tokenizer, "generator": generator}
 
 
@@ -293,7 +297,8 @@ def _keep(tokenizer: VQGAN, path: Path | None) -> None:
         game = _game(tokenizer.config)
         game.tokenizer.load_state_dict(tokenizer.state_dict())
         tensors = {f"model.{name}": value for name, value in game.state_dict().items()}
-        save(path, tensors, {"config": asdict(tokenizer.config)})
+        meta = {"config": asdict(tokenizer.config)}
+        agreed(lambda: str(save(path, tensors, meta)))
 
 
 @torch.no_grad()
