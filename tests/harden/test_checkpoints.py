@@ -16,7 +16,8 @@ from safetensors.torch import save_file
 from torch import nn
 from toy_training import Game, ToyConfig, batches, train_game
 
-from gentok.training.checkpoint import HEADER, load_checkpoint, load_model, read_header, save
+from gentok.training.checkpoint import HEADER, load_checkpoint, read_header, save
+from gentok.training.loading import load_model
 from gentok.training.loop import fit
 
 pytestmark = pytest.mark.harden

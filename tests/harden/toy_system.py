@@ -11,7 +11,7 @@ from toy_training import Game, ToyConfig, train_game
 
 from gentok import cli
 from gentok.book import registry
-from gentok.training.checkpoint import load_model
+from gentok.training.loading import load_model
 
 STEPS = 6
 SPEAK_JSON = ("list", "info", "evaluate", "claims", "doctor")

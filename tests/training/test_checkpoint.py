@@ -15,16 +15,9 @@ from safetensors.torch import save_file
 from torch import nn
 from toy_training import Game, Inner, ToyConfig, train_game
 
-from gentok.training.checkpoint import (
-    HEADER,
-    digest_of,
-    load_checkpoint,
-    load_model,
-    load_weights,
-    read_header,
-    save,
-)
+from gentok.training.checkpoint import HEADER, digest_of, load_checkpoint, read_header, save
 from gentok.training.configs import may_open, restore_config
+from gentok.training.loading import load_model, load_weights
 
 
 def test_round_trip(tmp_path):

@@ -28,7 +28,8 @@ from toy_training import (
 
 from gentok.book.records import checkout
 from gentok.nn.player import Player, frozen
-from gentok.training.checkpoint import load_checkpoint, load_model
+from gentok.training.checkpoint import load_checkpoint
+from gentok.training.loading import load_model
 from gentok.training.loop import fit, schedule_factor
 
 TOY = Path(__file__).parents[1] / "toy_training.py"

@@ -23,9 +23,11 @@ from torch import Tensor, nn
 from gentok.nn.ghost_norm import GhostBatchNorm2d
 from gentok.nn.player import Player
 from gentok.training import shard
-from gentok.training.checkpoint import load_checkpoint, load_model, save
+from gentok.training.checkpoint import load_checkpoint, save
+from gentok.training.contexts import alone, forked_rng
+from gentok.training.loading import load_model
 from gentok.training.parameter_groups import ParameterGroup, check_groups, decay_groups, set_rate
-from gentok.training.run import Run, alone, forked_rng
+from gentok.training.run import Run
 from gentok.training.schedules import Schedule, check_schedule, schedule_factor
 
 __all__ = [

@@ -21,7 +21,8 @@ from torch import Tensor, nn
 
 from gentok.data import ImageSet
 from gentok.training import checkpoint
-from gentok.training.checkpoint import load_checkpoint, load_weights, save, stored_config
+from gentok.training.checkpoint import load_checkpoint, save
+from gentok.training.loading import load_weights, stored_config
 from gentok.training.profiles import Profile
 
 CHECKOUT = Path(__file__).parents[3] / "weights"

@@ -25,7 +25,8 @@ from torch import nn
 
 from gentok.show.media import save_gif, video_frames
 from gentok.training import shard
-from gentok.training.checkpoint import load_checkpoint, load_weights, stored_config
+from gentok.training.checkpoint import load_checkpoint
+from gentok.training.loading import load_weights, stored_config
 from gentok.training.loop import Fit, fit, load_model
 from gentok.training.plan import Stage
 from gentok.training.profiles import Profile
