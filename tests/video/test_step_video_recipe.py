@@ -281,6 +281,16 @@ def test_clips_of_a_folder_are_bucketed_and_cut_at_random(tmp_path):
         clip_batches(tmp_path / "long", 1, (1,), 16, 16, 0)
 
 
+@pytest.mark.parametrize("content", [b"", b" \n", b"caf\xe9"])
+def test_a_caption_that_is_no_text_is_named(tmp_path, content):
+    draw_clip(tmp_path / "one", 3)
+    (tmp_path / "one" / "caption.txt").write_bytes(content)
+    with pytest.raises(ValueError, match=r"one/caption\.txt"):
+        clip_batches(tmp_path, 1, (2,), 16, 16, 0)(0)
+    (tmp_path / "one" / "caption.txt").write_bytes(b"\xef\xbb\xbfa ball\r\n")
+    assert clip_batches(tmp_path, 1, (2,), 16, 16, 0)(0)[1] == ["a ball"]
+
+
 def test_a_window_is_as_large_as_it_can_be():
     whole = window((320, 192), (160, 96), np.array([0.9, 0.3]))
     assert whole == pytest.approx((0, 0, 320, 192))

@@ -10,7 +10,6 @@ A recipe whose weights come with the book says how in ``WEIGHTS``, a `Weights`.
 
 import dataclasses
 import hashlib
-import json
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -18,10 +17,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import safe_open
 from torch import Tensor, nn
 
 from gentok.data import ImageSet
+from gentok.data.files import read_metadata
 from gentok.training.checkpoint import (
     HEADER,
     load_checkpoint,
@@ -146,9 +145,13 @@ def read(path: Path, weights: Weights) -> dict[str, nn.Module]:
 
 
 def read_header(path: Path) -> dict[str, Any]:
-    """What a file of weights says about itself, without its tensors."""
-    with safe_open(path, framework="pt") as file:
-        return json.loads(file.metadata()[HEADER])
+    """What a file of weights says about itself, without its tensors.
+
+    Raises:
+        FileNotFoundError: if there is no such file.
+        ValueError: if it is damaged or of another kind.
+    """
+    return read_metadata(path, HEADER)
 
 
 def header_of(name: str, folder: str | os.PathLike | None = None) -> dict[str, Any]:

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from gentok.data.files import read_text
 from gentok.data.imageset import generator, to_float
 from gentok.data.pictures import is_picture, read_picture
 from gentok.data.read_ahead import ReadAhead
@@ -65,14 +66,23 @@ class ClipFolder(Dataset):
         return found
 
     def caption(self, position: int) -> str:
-        """The caption of a clip."""
-        return (self.places[position] / "caption.txt").read_text("utf-8").strip()
+        """The caption of a clip.
+
+        Raises:
+            ValueError: if its file is empty or not UTF-8.
+        """
+        path = self.places[position] / "caption.txt"
+        words = read_text(path).strip()
+        if not words:
+            raise ValueError(f"{path} holds no caption")
+        return words
 
     def __getitem__(self, key: Key) -> tuple[list[np.ndarray], str]:
         """Frames (T, H, W, 3) uint8 of each take, and the caption, of (position, T, step, row).
 
         Raises:
-            ValueError: if a frame cannot be read, or frames of one clip differ in size.
+            ValueError: if a frame or the caption cannot be read, or frames of one clip differ in
+                size.
         """
         position, count, step, row = key
         place = self.places[position]
