@@ -235,6 +235,13 @@ def _write_mocap(compressed: bool) -> Callable[[Path], Path]:
     return write
 
 
+def archive() -> bytes:
+    """Two arrays as a .npz file in memory."""
+    stream = io.BytesIO()
+    np.savez(stream, a=np.arange(6).reshape(2, 3), b=np.ones(4))
+    return stream.getvalue()
+
+
 def _read_mocap(path: Path) -> None:
     for clip in data.mocap().values():
         _finite(clip.root, clip.rotations, clip.positions)

@@ -8,13 +8,16 @@ import sys
 import warnings
 
 import pytest
-from harden.cases import CASES, OBJ, encoded, wav
+from harden.cases import CASES, OBJ, archive, encoded, wav
 from harden.child import answers
 from harden.damage import some
 
 SEED = int(os.environ.get("HARDEN_SEED", "0"))
 COUNT = int(os.environ.get("HARDEN_COUNT", "50"))
-OTHERS = (encoded("PNG"), wav(), OBJ.encode(), b'{"a": 1}', b"\x80\x02N.")  # of another kind
+OTHERS = (  # files of another kind
+    *(encoded("PNG"), wav(), OBJ.encode(), b'{"a": 1}', b"\x80\x02N."),
+    *(b"PK\x05\x06" + bytes(18), archive()),
+)
 
 pytestmark = [
     pytest.mark.harden,

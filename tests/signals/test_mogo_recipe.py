@@ -103,7 +103,7 @@ def humanml3d_folder(home, names=("a", "b"), frames=50):
         ("new_joint_vecs/b.npy", np.zeros((50, 0))),
         ("new_joint_vecs/b.npy", np.full((50, 8), "a")),
         ("new_joint_vecs/b.npy", np.full((50, 8), None)),
-        ("texts/b.txt", b"caf\xe9"),
+        ("texts/b.txt", b"\xe9t\xe9"),
     ],
 )
 def test_a_damaged_clip_is_named_and_left_out(monkeypatch, tmp_path, file, content):

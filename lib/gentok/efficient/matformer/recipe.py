@@ -277,6 +277,8 @@ def _tokens(size: MatLMConfig) -> np.ndarray:
         raise missing(f"tokens of a vocabulary of {size.vocab_size:,}", TOKENS)
     with reading(path, ".npy file"):
         ids = np.load(path, mmap_mode="r")
+        if not isinstance(ids, np.ndarray):
+            raise ValueError("it is an archive of arrays (.npz), not one array")
     if ids.ndim != 1 or not np.issubdtype(ids.dtype, np.integer) or not len(ids):
         raise ValueError(f"{path} must hold one row of whole numbers, got {ids.shape} {ids.dtype}")
     return ids
