@@ -22,9 +22,10 @@ def _serve(task: Callable[[int], str], numbers: Sequence[int], out: int, spare: 
     limit = _address_space() + spare
     resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    hard = resource.getrlimit(resource.RLIMIT_CPU)[1]
     for number in numbers:
         used = int(time.process_time())
-        resource.setrlimit(resource.RLIMIT_CPU, (used + LONGEST, -1))
+        resource.setrlimit(resource.RLIMIT_CPU, (used + LONGEST, hard))
         answer = json.dumps([number, task(number)])
         os.write(out, answer.encode() + b"\n")
 
