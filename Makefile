@@ -92,7 +92,7 @@ pages: .venv/.stamp ## make again what follows from the registry and the stored 
 mutate: .venv/.stamp ## break mechanisms on purpose; the tests must notice each
 	@$(PYTEST) -m mutation tests
 
-harden: .venv/.stamp ## damaged files, kills and bad command lines, by the hundred (an hour)
+harden: .venv/.stamp ## damage files, kill runs, misspell commands, by the hundred (HARDEN_SEED=1 HARDEN_COUNT=200)
 	@$(PYTEST) -m harden tests/harden
 
 bench: .venv/.stamp ## the library beside its peers; writes a page of the book

@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from gentok.nn.attention import merge_heads, split_heads
+from gentok.nn.place_head import check_drawable
 from gentok.tokens.axial.layers import (
     ALMOST_ZERO,
     COLUMN,
@@ -236,6 +237,7 @@ class RasterAttention(nn.Module):
 
 def choose(logits: Tensor, noise: Tensor, given: Tensor) -> Tensor:
     """Gumbel-max draw (n,) from logits (n, K), except where a value is given (not -1)."""
+    check_drawable(logits)
     return torch.where(given >= 0, given, (logits + noise).argmax(-1))
 
 
