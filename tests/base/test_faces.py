@@ -39,7 +39,7 @@ def offline(monkeypatch):
     torch.manual_seed(0)
     classifier = SmallClassifier(10).eval().requires_grad_(False)
     encoder = outline_encoder(rae.PRESETS["tiny"].encoder)
-    monkeypatch.setattr(rae, "foundation_network", lambda _: FrozenNetwork(lambda: classifier))
+    monkeypatch.setattr(rae, "perceptual_network", lambda _: FrozenNetwork(lambda: classifier))
     monkeypatch.setattr(rae, "frozen_encoder", lambda _: FrozenNetwork(lambda: encoder))
 
 

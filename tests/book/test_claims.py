@@ -309,7 +309,8 @@ def test_every_claim_of_the_book_can_be_judged_and_explained(path, monkeypatch):
             assert f"def {name}(" in (checkout() / file).read_text(), claim.test
             continue
         rows = record["experiments"][claim.experiment]["rows"]
-        verdict = judge(claim, found, rows)["verdict"]
+        others = {name: made["rows"] for name, made in record["experiments"].items()}
+        verdict = judge(claim, found, rows, others)["verdict"]
         assert verdict != "broken", f"{claim.id}: an identity does not hold"
         if claim.kind != "identity" and verdict != "reproduced":
             assert claim.note, f"{claim.id} is {verdict} and no note says why"

@@ -11,6 +11,7 @@ import gentok
 from gentok.base.pipeline import Pipeline
 from gentok.base.vqgan import VQGAN
 from gentok.book import weights
+from gentok.book.study import Study
 from gentok.training.profiles import Profile
 from gentok.training.weights import CHECKOUT, LARGEST, find, read_header
 
@@ -42,6 +43,7 @@ STAGES = {
     "step_video": {"tokenizer_4x8x8", "tokenizer", "t2i", "turbo"},
     "vsae": {"language_model", "topk"},
 }
+LEAST_PSNR_OF_TOKENS = 24.0  # dB, of unseen shapes through RAE's decoder, which trains on noise
 # Of coloured digits, by two judges who both must be sure: whole samples, and completed halves.
 LEAST_LEGIBLE, LEAST_COMPLETED = 0.55, 0.7
 LEAST_PSNR = 26.0  # dB, of unseen patches of photographs, and of unseen clips
@@ -208,6 +210,13 @@ def test_decoupling_pays_on_photographs_at_equal_training():
         assert metrics["decoupled_high_mse"] < metrics[f"{rival}_high_mse"], rival
     settings = [stage["settings"] for stage in stages]
     assert len(settings) == 3 and all(other == settings[0] for other in settings)
+
+
+@pytest.mark.skipif(find("rae") is None, reason="the file is not kept yet")
+def test_tokens_can_be_painted_and_training_shows_in_every_seed():
+    assert read_header(find("rae"))["metrics"]["psnr"] >= LEAST_PSNR_OF_TOKENS
+    gates = Study("rae", "cpu").gates("encoders").set_index("id")
+    assert gates.loc["trained-encoder", "passed"], "the untrained encoder is read as well"
 
 
 def test_a_system_may_keep_a_second_file():

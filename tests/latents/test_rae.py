@@ -29,7 +29,7 @@ def offline(monkeypatch):
     """An untrained encoder and an untrained classifier: no test here needs weights."""
     torch.manual_seed(0)
     classifier = SmallClassifier(10).eval().requires_grad_(False)
-    monkeypatch.setattr(rae, "foundation_network", lambda _: FrozenNetwork(lambda: classifier))
+    monkeypatch.setattr(rae, "perceptual_network", lambda _: FrozenNetwork(lambda: classifier))
     monkeypatch.setattr(
         rae, "frozen_encoder", lambda config: FrozenNetwork(lambda: outline_encoder(config))
     )

@@ -7,7 +7,7 @@ import torch
 import transformers
 from PIL import Image
 
-from gentok.latents.rae import recipe
+from gentok.latents.rae import plans, recipe
 from gentok.latents.rae.dit import RAEDiT, RAEDiTConfig
 from gentok.latents.rae.model import PRESETS, RAEConfig, build
 from gentok.training.loop import load_model
@@ -21,7 +21,7 @@ SMALL = replace(PRESETS["tiny"], depth=1)
 @pytest.fixture(autouse=True)
 def few(monkeypatch):
     transformers.utils.logging.disable_progress_bar()
-    monkeypatch.setattr(recipe, "PATCHES", 32)
+    monkeypatch.setattr(plans, "PATCHES", 32)
 
 
 @pytest.mark.slow

@@ -47,11 +47,11 @@ def test_train_resume_and_sample(tmp_path, monkeypatch):
 
 
 def test_plans_of_the_book_s_presets():
-    """One plan for chapter, studies and command; the deep one differs in depth, steps and rate."""
+    """One plan for chapter, studies and command; the deep one differs in depth, steps and rows."""
     level = Profile("study", (0,), "cpu")
     study, deep, world = (recipe.plan(name, level) for name in ("study", "deep", "world"))
     assert {task.data for task in (study, deep, world)} == {"tunes"}
-    assert deep.student.lr > study.student.lr and deep.size.depth > study.size.depth
+    assert deep.student.lr == study.student.lr and deep.size.depth > study.size.depth
     assert replace(deep.size, depth=study.size.depth) == study.size
     assert replace(deep, size=study.size, student=study.student) == study
     kept = recipe.plan("world", Profile("long", (0,), "cpu"))

@@ -17,6 +17,7 @@ from gentok.training.stages import stage
 from gentok.video.step_video import recipe
 from gentok.video.step_video import vae as video_vae
 from gentok.video.step_video.batches import drop_prompts, latent_batches, video_batches
+from gentok.video.step_video.blobs import shakiness
 from gentok.video.step_video.folder_clips import PAIR, ClipFolder, clip_batches, window
 from gentok.video.step_video.model import PRESETS, StepVideo, dress
 from gentok.video.step_video.plans import STAGES, plan, turbo_size
@@ -78,6 +79,36 @@ def test_small_plans_fit_together(preset, name):
     assert shape == deep.latent_shape and deep.factor == 16
     assert task.tokenizer == task.tokenizers[-1].model
     assert "pairs" not in task.stages, "the world's Turbo draws its own"
+
+
+@pytest.mark.parametrize(
+    ("preset", "stages", "tokens"),
+    [("study-blobs", ("generator", "dpo"), 8), ("study-blocks", ("generator", "turbo"), 48)],
+)
+def test_plans_of_studies_need_no_tokenizer(preset, stages, tokens):
+    task = plan(preset, SMOKE)
+    assert task.stages == stages and task.tokenizers == ()
+    training = recipe.Training(task, SMOKE, seed=3, progress=False)
+    frames, channels, height, width = task.size.latent_shape
+    assert frames * height * width == tokens
+    draw = training.source.latents(task.pretraining[0], None)
+    assert draw(0)["latent"].shape == (4, frames, channels, height, width)
+    before = training.generator()
+    after = getattr(training, stages[1])()
+    assert set(training.history) == {"", stages[1]} and len(training.source.captions) > 4
+    weights = before.state_dict()
+    assert any(not torch.equal(v, weights[k]) for k, v in after.state_dict().items())
+    with pytest.raises(ValueError, match=f"{preset} has none called 'tokenizer'"):
+        recipe.train(preset, SMOKE, out=None, resume=False, seed=0, stages=("tokenizer",))
+
+
+def test_of_two_blobs_the_smoother_one_wins():
+    """Shakiness is a judge without a tokenizer; the winner of a pair is never the shakier one."""
+    training = recipe.Training(plan("study-blobs", SMOKE), SMOKE, seed=1, progress=False)
+    pairs = training.source.preferences(training.generator(), None)
+    for step in range(2):
+        batch = pairs(step)
+        assert (shakiness(batch["winner"]) <= shakiness(batch["loser"])).all()
 
 
 def test_checkpoints_of_stages_are_companions(tmp_path):

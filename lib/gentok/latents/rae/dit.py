@@ -73,9 +73,14 @@ class RAEDiTConfig:
         return (self.backbone.in_channels, self.backbone.input_size, self.backbone.input_size)
 
     @property
+    def latent_size(self) -> int:
+        """m = C g g, the numbers of a latent."""
+        return math.prod(self.latent_shape)
+
+    @property
     def alpha(self) -> float:
         """The shift sqrt(m / n): 6.93 for 768 x 16 x 16; above 1 it pushes time towards noise."""
-        return math.sqrt(math.prod(self.latent_shape) / self.shift_base)
+        return math.sqrt(self.latent_size / self.shift_base)
 
 
 class RAEDiT(nn.Module):
@@ -257,6 +262,10 @@ PRESETS: dict[str, RAEDiTConfig] = {
     # The book's own, on the 64 channels of its small encoder.
     "world-32": replace(
         _TINY, backbone=replace(_TINY.backbone, dim=128, depth=5), head_dim=192, head_heads=6
+    ),
+    # The chapter's study: a minute of one core, on five classes.
+    "study-32": replace(
+        _TINY, backbone=replace(_TINY.backbone, dim=32, depth=3, num_classes=5), shift_base=512
     ),
     **{
         f"dit-dh-{size}": RAEDiTConfig(

@@ -14,7 +14,8 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from gentok.base.foundation import FrozenNetwork, foundation_network
+from gentok.base.foundation import FrozenNetwork
+from gentok.base.perception import perceived, perceptual_network
 from gentok.latents.rae.decoder import ViTDecoder
 from gentok.latents.rae.discriminator import FeatureDiscriminator, diff_augment, quantise
 from gentok.latents.rae.encoder import (
@@ -23,7 +24,6 @@ from gentok.latents.rae.encoder import (
     frozen_encoder,
     pixel_statistics,
 )
-from gentok.measure.features import perceptual_distance
 from gentok.nn.latents import LatentSpace
 from gentok.nn.player import Player, frozen
 from gentok.process.adversarial import adaptive_weight, discriminator_hinge, generator_hinge
@@ -53,8 +53,8 @@ class RAEConfig:
         noise: tau, the scale of the noise on training tokens; 0 for none.
         noise_law: ``"half-normal"``: sigma = |N(0, tau^2)| for each sample, as the paper says;
             ``"uniform"``: sigma = tau U(0, 1), as the released code does.
-        perceptual_weight, perceptual_network: the perceptual term. LPIPS in the paper; this book's
-            own classifiers stand in (see `gentok.base.foundation`).
+        perceptual_weight, perceptual_network: of the perceptual term; ``"vgg-lpips"`` as published,
+            or a small substitute (see `gentok.base.perception`).
         gan_weight: 0 builds no discriminator; ``discriminator_start`` and ``gan_start`` are the
             steps from which it learns and from which the decoder hears it. Published: epochs 6 and
             8 of 16, at 2,502 steps each.
@@ -73,7 +73,7 @@ class RAEConfig:
     noise: float = 0.8
     noise_law: str = "half-normal"
     perceptual_weight: float = 1.0
-    perceptual_network: str = "world"
+    perceptual_network: str = "vgg-lpips"
     gan_weight: float = 0.75
     discriminator_start: int = 15_012
     gan_start: int = 20_016
@@ -123,7 +123,7 @@ class RAE(nn.Module):
         self.register_buffer("std", torch.tensor(std)[:, None, None], persistent=False)
         self._encoder = frozen_encoder(config.encoder)
         self._eyes = frozen_encoder(config.discriminator)
-        self._perceptual_network = foundation_network(config.perceptual_network)
+        self._perceptual_network = perceptual_network(config.perceptual_network)
 
     # --- tokenizer --------------------------------------------------------------------------------
 
@@ -204,7 +204,7 @@ class RAE(nn.Module):
         fidelity = parts["l1"]
         if config.perceptual_weight > 0:
             network = self._perceptual_network.on(x.device)
-            parts["perceptual"] = perceptual_distance(network, x, x_hat).mean()
+            parts["perceptual"] = perceived(network, x, x_hat).mean()
             fidelity = fidelity + config.perceptual_weight * parts["perceptual"]
         total = fidelity
         if self.discriminator is not None and step >= config.gan_start:
@@ -273,34 +273,26 @@ _L = {"dim": 1024, "depth": 24, "num_heads": 16, "hidden": 4096}
 _XL = RAEConfig(published_params=415_056_640)
 # The encoder of `small_mae`, at the place where the recipe and the chapter put its checkpoint.
 _SMALL = EncoderConfig("small-mae", "vit_mae", 32, 4, dim=64, depth=4, num_heads=4)
+# For pictures of 32 pixels. The perceptual substitute's values are about ten times LPIPS's.
+_SIDE_32 = RAEConfig(
+    encoder=_SMALL,
+    patch_size=4,
+    grid=8,
+    dim=64,
+    depth=3,
+    num_heads=4,
+    hidden=256,
+    perceptual_weight=0.1,
+    perceptual_network="world",
+    discriminator=replace(_SMALL, interpolation="bilinear"),
+    discriminator_taps=(0, 1, 2, 3),
+)
 PRESETS: dict[str, RAEConfig] = {
-    "tiny": RAEConfig(
-        encoder=_SMALL,
-        patch_size=4,
-        grid=8,
-        dim=64,
-        depth=3,
-        num_heads=4,
-        hidden=256,
-        perceptual_weight=0.1,  # the substitute's values are about ten times LPIPS's
-        discriminator_start=150,
-        gan_start=200,
-        discriminator=replace(_SMALL, interpolation="bilinear"),
-        discriminator_taps=(0, 1, 2, 3),
-    ),
+    "tiny": replace(_SIDE_32, discriminator_start=150, gan_start=200),
     # The book's own: plain shapes of 32 pixels, in the profile `long`.
-    "world-32": RAEConfig(
-        encoder=_SMALL,
-        patch_size=4,
-        grid=8,
-        dim=128,
-        depth=4,
-        num_heads=4,
-        hidden=512,
-        perceptual_weight=0.1,
-        discriminator=replace(_SMALL, interpolation="bilinear"),
-        discriminator_taps=(0, 1, 2, 3),
-    ),
+    "world-32": replace(_SIDE_32, dim=128, depth=4, hidden=512),
+    # The chapter's study: a minute of one core, without the adversary.
+    "study-32": replace(_SIDE_32, gan_weight=0.0),
     "vit-b": replace(_XL, **_B, published_params=86_237_952),
     "vit-l": replace(_XL, **_L, published_params=303_887_104),
     "vit-xl": _XL,

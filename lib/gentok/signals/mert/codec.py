@@ -19,9 +19,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from gentok.nn.latents import LatentSpace, evaluating
-from gentok.nn.quantize import ResidualVQ
 from gentok.nn.spectrogram import MelSpectrogram, check_wave
+from gentok.signals.mert.residual_codec import ResidualCodec
 
 
 @dataclass(frozen=True)
@@ -102,27 +101,16 @@ class Up(nn.Module):
         return out[..., self.cut[0] : out.shape[-1] - self.cut[1]]
 
 
-class Codec(nn.Module):
+class Codec(ResidualCodec):
     """A convolutional autoencoder of sound with residual vector quantization between its halves."""
 
     def __init__(self, config: CodecConfig):
-        super().__init__()
-        self.config = config
+        super().__init__(config)
         widths = [config.channels * 2**i for i in range(len(config.strides) + 1)]
         self.encoder = nn.Sequential(nn.Conv1d(1, widths[0], 7, padding=3))
         for width, stride in zip(widths, config.strides, strict=False):
             self.encoder.extend([ResidualUnit(width), Down(width, stride)])
         self.encoder.extend([nn.ELU(), nn.Conv1d(widths[-1], config.dim, 7, padding=3)])
-        self.norm = nn.BatchNorm1d(config.dim, affine=False)
-        self.quantizer = ResidualVQ(
-            config.num_codebooks,
-            config.codebook_size,
-            config.dim,
-            quantize_dropout=True,  # any prefix of the codes must be decodable
-            decay=0.95,
-            commitment=config.commitment,
-            dead_threshold=0.5,
-        )
         self.decoder = nn.Sequential(nn.Conv1d(config.dim, widths[-1], 7, padding=3))
         for width, stride in reversed(list(zip(widths, config.strides, strict=False))):
             self.decoder.extend([Up(width, stride), ResidualUnit(width)])
@@ -146,18 +134,6 @@ class Codec(nn.Module):
     def synthesise(self, z: Tensor) -> Tensor:
         """Latents (B, T, D) -> waveforms (B, T * stride)."""
         return self.decoder(z.transpose(1, 2))[:, 0] * self.config.level
-
-    @property
-    def latent_space(self) -> LatentSpace:
-        """(T, Q) codes a clip; T grows with its length."""
-        config = self.config
-        return LatentSpace("discrete", (None, config.num_codebooks), "wave", config.codebook_size)
-
-    @torch.no_grad()
-    def encode(self, x: Tensor) -> Tensor:
-        """Waveforms (B, L) in [-1, 1] -> codes (B, T, Q), int64. Codebooks stay as they are."""
-        with evaluating(self):
-            return self.quantizer(self.latents(x))[1]
 
     def decode(self, codes: Tensor) -> Tensor:
         """Codes (B, T, Q), -1 for levels to leave out -> waveforms (B, T * stride)."""

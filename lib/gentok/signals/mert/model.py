@@ -73,8 +73,7 @@ class MERTConfig(WaveEncoderConfig):
 # 24 kHz with 48 bins an octave over 8 ln 1028. A weight of CQT_BALANCE restores that share at 8 kHz
 # with bins of a semitone and four codebooks of 68 labels (a test computes it).
 CQT_BALANCE = 0.65
-# 8 kHz, 50 frames a second by four convolutions instead of seven, 1.5 s, bins of a semitone. Its
-# constant-Q teacher has the weight of the book's first study, some twenty times the balanced one.
+# 8 kHz, 50 frames a second by four convolutions instead of seven, 1.5 s, bins of a semitone.
 # A penalty of 10 would silence the convolutions in so short a training before they speak.
 TINY = MERTConfig(
     rate=8000,
@@ -95,13 +94,13 @@ TINY = MERTConfig(
     cqt_bins=60,
     cqt_bins_per_octave=12,
     cqt_low=65.41,
-    cqt_weight=12.0,
+    cqt_weight=CQT_BALANCE,
     feature_penalty=0.1,
     mixture_lengths=(1200, 2400),
     clip=12_000,
 )
 # 330M's layout, which bears a higher rate; label vectors start on all sides: minutes are enough.
-STUDY = replace(TINY, pre_norm=True, label_low=-1.0, cqt_weight=CQT_BALANCE)
+STUDY = replace(TINY, pre_norm=True, label_low=-1.0)
 PRESETS: dict[str, MERTConfig] = {
     "tiny": TINY,
     # What the chapter trains live and compares; deeper, to see whether training is stable; and what

@@ -91,20 +91,20 @@ def _study(size: MERTConfig, profile: Profile) -> Plan:
         clip=10.0,
     )
     teacher = spectral_stage(profile.pick(smoke=4, cpu=1000))
-    clips, probed = profile.pick(smoke=32, cpu=1536), profile.pick(smoke=60, cpu=900)
+    clips, probed = profile.pick(smoke=32, cpu=1536), profile.pick(smoke=60, cpu=2700)
     return Plan("tunes", clips, probed, size, SpectralCodecConfig(), student, teacher)
 
 
 def _deep(size: MERTConfig, profile: Profile) -> Plan:
-    """The study's, with a deeper student at a rate that is too high for some: is it stable?"""
+    """The study's rate for a deeper student, in smaller batches: which layout learns at all?"""
     task = _study(size, profile)
-    steps = profile.pick(smoke=4, cpu=150)
-    stage = replace(task.student, steps=steps, warmup=round(0.08 * steps), lr=8e-3)
+    steps, rows = profile.pick(smoke=4, cpu=600), profile.pick(smoke=4, cpu=8)
+    stage = replace(task.student, steps=steps, batch_size=rows, warmup=round(0.08 * steps))
     return replace(task, student=stage)
 
 
 def _world(size: MERTConfig, profile: Profile) -> Plan:
-    """The weights that come with the book: some twenty minutes on one core."""
+    """The weights that come with the book: half an hour on one core."""
     task = _study(size, profile)
     steps = profile.pick(smoke=4, cpu=600, long=6000, gpu=40_000)
     student = replace(task.student, steps=steps, warmup=round(0.08 * steps), lr=1e-3)

@@ -16,9 +16,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from gentok.nn.griffin_lim import griffin_lim
-from gentok.nn.latents import LatentSpace, evaluating
-from gentok.nn.quantize import ResidualVQ
+from gentok.nn.latents import evaluating
 from gentok.nn.spectrogram import check_wave
+from gentok.signals.mert.residual_codec import ResidualCodec
 
 
 @dataclass(frozen=True)
@@ -65,29 +65,17 @@ class ResidualUnit(nn.Module):
         return x + self.conv2(F.gelu(self.conv1(F.gelu(x))))
 
 
-class SpectralCodec(nn.Module):
+class SpectralCodec(ResidualCodec):
     """An autoencoder of logarithmic spectra with residual vector quantization in its middle."""
 
     def __init__(self, config: SpectralCodecConfig):
-        super().__init__()
-        self.config = config
+        super().__init__(config)
         bins, width = config.window // 2 + 1, config.channels
         self.encoder = nn.Sequential(
             nn.Conv1d(bins, width, 1),
             *(ResidualUnit(width) for _ in range(config.depth)),
             nn.GELU(),
             nn.Conv1d(width, config.dim, 1),
-        )
-        # Unit variance of every channel: codebooks and commitment know the size of what comes.
-        self.norm = nn.BatchNorm1d(config.dim, affine=False)
-        self.quantizer = ResidualVQ(
-            config.num_codebooks,
-            config.codebook_size,
-            config.dim,
-            quantize_dropout=True,  # any prefix of the codes must be decodable
-            decay=0.95,
-            commitment=config.commitment,
-            dead_threshold=0.5,
         )
         self.decoder = nn.Sequential(
             nn.Conv1d(config.dim, width, 1),
@@ -125,18 +113,6 @@ class SpectralCodec(nn.Module):
         """Latents (B, T, D) -> amplitudes (B, F, T), at least 0."""
         picture = self.decoder(z.transpose(1, 2)).clamp_min(0)
         return self.config.floor * (10**picture - 1)
-
-    @property
-    def latent_space(self) -> LatentSpace:
-        """(T, Q) codes a clip; T grows with its length."""
-        config = self.config
-        return LatentSpace("discrete", (None, config.num_codebooks), "wave", config.codebook_size)
-
-    @torch.no_grad()
-    def encode(self, x: Tensor) -> Tensor:
-        """Waveforms (B, L) in [-1, 1] -> codes (B, T, Q), int64. Codebooks stay as they are."""
-        with evaluating(self):
-            return self.quantizer(self.latents(x))[1]
 
     @torch.no_grad()
     def decode(self, codes: Tensor) -> Tensor:

@@ -303,6 +303,30 @@ PRESETS: dict[str, StepVideoConfig] = {
     "tiny": _TINY,
     # For the latents of the Video-VAE of the same name; the book's weights.
     "world-32": replace(_TINY, in_channels=8, shift=1.0),
+    # For studies, a model for every seed: a blob's place in each frame (`blobs`), and components of
+    # blocks of clips (`patch_latents`).
+    "study-blobs": replace(
+        _TINY,
+        in_channels=2,
+        depth=2,
+        head_dim=16,
+        frames=8,
+        height=1,
+        width=1,
+        shift=1.0,
+        guidance_scale=1.0,
+        num_steps=10,
+    ),
+    "study-blocks": replace(
+        _TINY,
+        in_channels=8,
+        depth=3,
+        head_dim=16,
+        height=4,
+        width=4,
+        shift=1.0,
+        guidance_scale=6.0,
+    ),
     "step-video-t2v": StepVideoConfig(published_params=29_342_478_400),
 }
 

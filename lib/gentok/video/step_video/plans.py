@@ -6,7 +6,7 @@ fine-tuning on selected clips; Video-DPO; and Turbo, for few steps. What the rep
 marked as this book's.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from gentok.data.plain_shapes import EASIEST
 from gentok.data.world import SHAPES
@@ -14,129 +14,19 @@ from gentok.training.plan import Stage, preset_of
 from gentok.training.profiles import Profile
 from gentok.video.step_video import vae as video_vae
 from gentok.video.step_video.model import PRESETS, StepVideoConfig
+from gentok.video.step_video.plan_parts import (
+    STAGES,
+    Distillation,
+    Plan,
+    Preference,
+    Pretraining,
+    Tokenizing,
+)
 from gentok.video.step_video.vae import VideoVAEConfig
 
-STAGES = ("tokenizer", "generator", "sft", "dpo", "pairs", "turbo")
+__all__ = ["STAGES", "first_stage", "plan", "turbo_size"]
+
 TURBO = {"num_steps": 15, "guidance_scale": 5.0, "shift": 17.0}  # README; 10 to 15 steps
-
-
-@dataclass(frozen=True)
-class Tokenizing:
-    """One stage of the Video-VAE's training.
-
-    Args:
-        name: of its checkpoint; each but the first starts from the weights of the one before.
-        size: of the Video-VAE.
-        model: how it is trained; its ``batch_size`` counts clips.
-        frames: lengths of clips of a folder, which batches take in turn; 1 is a picture.
-        pictures: rows of a batch of pictures; 0 for none (the world) or as many as clips.
-    """
-
-    name: str
-    size: VideoVAEConfig
-    model: Stage
-    frames: tuple[int, ...] = (17,)
-    pictures: int = 0
-
-
-@dataclass(frozen=True)
-class Pretraining:
-    """One stage of the transformer on data: of pre-training, or fine-tuning.
-
-    Args:
-        name: the checkpoint of the last one of pre-training is the run's own, the others stand
-            beside it.
-        buckets: frames of a clip (of files) or of a latent (of the world) that batches draw from.
-        height, width: pixels of the clips that are read.
-        model: how the transformer is trained; its ``batch_size`` counts clips.
-        pictures: rows of a batch of pictures of files; 0 for as many as clips.
-        folder: of ``GENTOK_DATA``, where files are read.
-    """
-
-    name: str
-    buckets: tuple[int, ...]
-    height: int
-    width: int
-    model: Stage
-    pictures: int = 0
-    folder: str = "videos"
-
-
-@dataclass(frozen=True)
-class Preference:
-    """Video-DPO.
-
-    Args:
-        model: how it trains; ``beta``: of the loss.
-        pairs: of the model's own clips that a procedural judge ranks, sampled in ``num_steps``
-            steps; 0 where people have ranked pairs of files.
-        frames, height, width: of the files that are read.
-    """
-
-    model: Stage
-    beta: float
-    pairs: int = 0
-    num_steps: int = 0
-    frames: tuple[int, ...] = ()
-    height: int = 0
-    width: int = 0
-
-
-@dataclass(frozen=True)
-class Distillation:
-    """Turbo.
-
-    Args:
-        model: how it trains.
-        size: the transformer's, with the sampler of few steps.
-        pairs: of noise and sample that it learns from; the pre-trained sampler draws them.
-        num_steps: of that sampler; the configuration's if None.
-    """
-
-    model: Stage
-    size: StepVideoConfig
-    pairs: int
-    num_steps: int | None = None
-
-
-@dataclass(frozen=True)
-class Plan:
-    """What decides a training.
-
-    Args:
-        data: ``"world"`` (its moving shapes) or ``"folder"``: clips under ``GENTOK_DATA``.
-        clips: how many the world draws, of which ``shapes``.
-        size: of the transformer.
-        tokenizers, pretraining: the stages of each, in order.
-        sft, preference, turbo: what follows; None for none.
-    """
-
-    data: str
-    clips: int
-    shapes: tuple[str, ...]
-    size: StepVideoConfig
-    tokenizers: tuple[Tokenizing, ...]
-    pretraining: tuple[Pretraining, ...]
-    sft: Pretraining | None
-    preference: Preference | None
-    turbo: Distillation | None
-
-    @property
-    def tokenizer(self) -> Stage:
-        """How the Video-VAE is trained in its last stage."""
-        return self.tokenizers[-1].model
-
-    @property
-    def stages(self) -> tuple[str, ...]:
-        """Those of `STAGES` that this plan has, in order."""
-        files = self.data == "folder"
-        has = {
-            "sft": self.sft is not None,
-            "dpo": self.preference is not None,
-            "pairs": self.turbo is not None and files,  # the world's Turbo draws its own
-            "turbo": self.turbo is not None,
-        }
-        return tuple(name for name in STAGES if has.get(name, True))
 
 
 def plan(preset: str, profile: Profile) -> Plan:
@@ -150,6 +40,10 @@ def plan(preset: str, profile: Profile) -> Plan:
         return _tiny(size, profile)
     if preset == "world-32":
         return _world(size, profile)
+    if preset == "study-blobs":
+        return _blobs(size, profile)
+    if preset == "study-blocks":
+        return _blocks(size, profile)
     return _published(size, profile)
 
 
@@ -214,7 +108,7 @@ def _world(size: StepVideoConfig, profile: Profile) -> Plan:
     teacher = profile.pick(smoke=2, cpu=20)
     return Plan(
         data="world",
-        clips=profile.pick(smoke=32, cpu=1024, long=4096, gpu=16_384),
+        clips=profile.pick(smoke=32, cpu=1024, study=256, long=4096, gpu=16_384),
         shapes=EASIEST,
         size=size,
         tokenizers=(
@@ -230,8 +124,12 @@ def _world(size: StepVideoConfig, profile: Profile) -> Plan:
         ),
         pretraining=_cascade(
             deep,
-            _pretraining(profile.pick(smoke=2, cpu=100, long=400, gpu=2000), profile, 1e-3),
-            _pretraining(profile.pick(smoke=2, cpu=300, long=6000, gpu=20_000), profile, 1e-3),
+            _pretraining(
+                profile.pick(smoke=2, cpu=100, study=10, long=400, gpu=2000), profile, 1e-3
+            ),
+            _pretraining(
+                profile.pick(smoke=2, cpu=300, study=10, long=6000, gpu=20_000), profile, 1e-3
+            ),
         ),
         sft=None,
         preference=None,
@@ -284,6 +182,81 @@ def _pretraining(steps: int, profile: Profile, lr: float = 2e-3) -> Stage:
         lr=lr,
         betas=(0.9, 0.95),
         warmup=min(20, steps - 1),
+    )
+
+
+# --- studies: no tokenizer, a model for every seed ------------------------------------------------
+
+
+def _blobs(size: StepVideoConfig, profile: Profile) -> Plan:
+    """Smooth and shaky blobs, two numbers a frame: preferences in a quarter of a minute."""
+    steps = profile.pick(smoke=2, cpu=360)
+    model = Stage(
+        steps=steps,
+        batch_size=profile.pick(smoke=4, cpu=64),
+        lr=8e-3,
+        betas=(0.9, 0.95),
+        warmup=min(20, steps - 1),
+        schedule="cosine",
+        ema=profile.pick(smoke=0.5, cpu=0.98),
+    )
+    preference = Stage(
+        steps=profile.pick(smoke=2, cpu=100),
+        batch_size=profile.pick(smoke=4, cpu=32),
+        lr=3e-4,
+        betas=(0.9, 0.95),
+    )
+    return Plan(
+        data="blobs",
+        clips=profile.pick(smoke=64, cpu=2048),
+        shapes=(),
+        size=size,
+        tokenizers=(),
+        pretraining=(Pretraining("t2v", (size.frames,), 1, 1, model),),
+        sft=None,
+        preference=Preference(
+            preference,
+            beta=5.0,
+            pairs=profile.pick(smoke=8, cpu=384),
+            num_steps=profile.pick(smoke=2, cpu=10),
+        ),
+        turbo=None,
+    )
+
+
+def _blocks(size: StepVideoConfig, profile: Profile) -> Plan:
+    """Components of blocks of clips, 3 x 4 x 4 cells: few steps, in two minutes."""
+    steps = profile.pick(smoke=2, cpu=800)
+    model = Stage(
+        steps=steps,
+        batch_size=profile.pick(smoke=4, cpu=16),
+        lr=2e-3,
+        betas=(0.9, 0.95),
+        warmup=min(20, steps - 1),
+        schedule="cosine",
+        ema=profile.pick(smoke=0.5, cpu=0.99),
+    )
+    return Plan(
+        data="blocks",
+        clips=profile.pick(smoke=8, cpu=512),
+        shapes=EASIEST,
+        size=size,
+        tokenizers=(),
+        pretraining=(Pretraining("t2v", (size.frames,), 32, 32, model),),
+        sft=None,
+        preference=None,
+        turbo=Distillation(
+            replace(
+                model,
+                steps=profile.pick(smoke=2, cpu=400),
+                batch_size=profile.pick(smoke=4, cpu=32),
+                lr=1e-3,
+                warmup=0,
+            ),
+            turbo_size(size, num_steps=4, guidance_scale=1.0, shift=1.0),
+            pairs=profile.pick(smoke=4, cpu=512),
+            num_steps=profile.pick(smoke=2, cpu=25),
+        ),
     )
 
 

@@ -38,7 +38,8 @@ from gentok.video.step_video.clips import moving_shapes
 from gentok.video.step_video.dpo import Turbo, VideoDPO
 from gentok.video.step_video.judging import reconstructions, samples
 from gentok.video.step_video.model import StepVideo, StepVideoConfig, build
-from gentok.video.step_video.plans import STAGES, Plan, Pretraining, plan
+from gentok.video.step_video.plan_parts import STAGES, Plan, Pretraining
+from gentok.video.step_video.plans import plan
 from gentok.video.step_video.sources import source
 from gentok.video.step_video.system import TextToVideo
 from gentok.video.step_video.vae import VideoVAE, VideoVAEConfig, grow
@@ -117,16 +118,28 @@ class Training:
 
     Args:
         task: the plan; ``profile``: says the device; ``out``, ``resume``, ``seed``: see `train`.
+        progress: show a bar for each stage.
+
+    Attributes:
+        done: the networks, by the name of the checkpoint; ``history``: their losses, alike.
     """
 
     def __init__(
-        self, task: Plan, profile: Profile, out: str | Path | None, resume: bool, seed: int
+        self,
+        task: Plan,
+        profile: Profile,
+        out: str | Path | None = None,
+        resume: bool = False,
+        seed: int = 0,
+        progress: bool = True,
     ):
         self.task, self.device, self.seed = task, profile.device, seed
+        self.progress = progress
         self.out = None if out is None else Path(out)
         self.resume = resume
         self.source = source(task, profile.device, seed)
-        self.done: dict[str, nn.Module] = {}  # by the name of the checkpoint
+        self.done: dict[str, nn.Module] = {}
+        self.history: dict[str, list[dict]] = {}
 
     def tokenizer(self) -> VideoVAE:
         """The Video-VAE: at 4 x 8 x 8, then the deep one from its weights."""
@@ -184,7 +197,7 @@ class Training:
         self.done["turbo"] = self._fit("turbo", game, draw, task.model).ema.model
         return self.done["turbo"]
 
-    def _begun(self, tokenizer: VideoVAE) -> StepVideo:
+    def _begun(self, tokenizer: VideoVAE | None) -> StepVideo:
         """An untrained transformer for the tokenizer's latents."""
         torch.manual_seed(self.seed)
         model = build(self.task.size)
@@ -194,7 +207,7 @@ class Training:
         return model
 
     def _transform(
-        self, name: str, model: StepVideo, part: Pretraining, tokenizer: VideoVAE
+        self, name: str, model: StepVideo, part: Pretraining, tokenizer: VideoVAE | None
     ) -> None:
         draw = self.source.latents(part, tokenizer)
         self.done[name] = self._fit(name, _place(model, self.device), draw, part.model).ema
@@ -203,10 +216,13 @@ class Training:
         out, arguments = self._path(name), how.fit_arguments()
         if shard.wanted() and out is None:
             raise ValueError("out: what was trained in slices is put together in a checkpoint only")
-        files = {"out": out, "resume": self.resume}
-        if name not in [part.name for part in self.task.tokenizers]:
-            files["after"] = self._path(self.task.tokenizers[-1].name)
-        return fit(model, draw, **arguments, seed=self.seed, **files)
+        arguments |= {"seed": self.seed, "out": out, "resume": self.resume}
+        tokenizers = [part.name for part in self.task.tokenizers]
+        if tokenizers and name not in tokenizers:
+            arguments["after"] = self._path(tokenizers[-1])
+        fitted = fit(model, draw, **arguments, progress=self.progress)
+        self.history[name] = fitted.history
+        return fitted
 
     def _path(self, name: str) -> Path | None:
         return stage(self.out, name) if name else self.out
@@ -214,8 +230,10 @@ class Training:
     def _pairs_folder(self) -> Path:
         return stage(self.out, "pairs").with_suffix("")
 
-    def _tokenizer(self) -> VideoVAE:
-        """The Video-VAE, frozen: of this run, or as its stage left it."""
+    def _tokenizer(self) -> VideoVAE | None:
+        """The Video-VAE, frozen: of this run, or as its stage left it; None if there is none."""
+        if not self.task.tokenizers:
+            return None
         name = self.task.tokenizers[-1].name
         model = self.done[name] if name in self.done else load_tokenizer(self._checkpoint(name))
         return model.to(self.device).eval().requires_grad_(False)

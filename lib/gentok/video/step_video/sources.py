@@ -16,7 +16,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from gentok.data import batches
+from gentok.data import batches, to_float
 from gentok.data.folder import find, missing
 from gentok.data.read_ahead import Mapped
 from gentok.video.step_video.batches import (
@@ -26,11 +26,13 @@ from gentok.video.step_video.batches import (
     latent_batches,
     video_batches,
 )
+from gentok.video.step_video.blobs import blob_paths, shakiness
 from gentok.video.step_video.clips import moving_shapes
 from gentok.video.step_video.dpo import rank_pairs, reflow_pairs
 from gentok.video.step_video.folder_clips import PAIR, ClipFolder, clip_batches
 from gentok.video.step_video.model import StepVideo, StepVideoConfig, dress
-from gentok.video.step_video.plans import Plan, Pretraining, Tokenizing
+from gentok.video.step_video.patch_latents import PatchComponents
+from gentok.video.step_video.plan_parts import Plan, Pretraining, Tokenizing
 from gentok.video.step_video.reflow import draw_pairs, pair_batches
 from gentok.video.step_video.text_encoders import PretrainedText, WordTables
 from gentok.video.step_video.vae import VideoVAE
@@ -49,6 +51,7 @@ class World:
     def __init__(self, plan: Plan, device: str, seed: int):
         self.plan, self.seed = plan, seed
         self.clips = moving_shapes(plan.clips, seed, shapes=plan.shapes)
+        self.captions = self.clips.captions
         self.encoder = text_encoder(plan.size).to(device)
 
     def videos(self, part: Tokenizing) -> Batches:
@@ -58,7 +61,7 @@ class World:
 
     def latents(self, part: Pretraining, tokenizer: VideoVAE) -> Batches:
         """Batches of latents with prompts; all clips are encoded once."""
-        text, empty = self.encoder(self.clips.captions), self.encoder([""])
+        text, empty = self.encoder(self.captions), self.encoder([""])
         rows = part.model.batch_size
         return latent_batches(self._encoded(tokenizer), text, empty, rows, self.seed, part.buckets)
 
@@ -68,7 +71,7 @@ class World:
 
     @torch.no_grad()
     def preferences(self, model: StepVideo, tokenizer: VideoVAE | None) -> Batches:
-        """Two samples a prompt, ranked by `smoothness`; keys as `VideoDPO` takes them."""
+        """Two samples a prompt, the smoother one wins; keys as `VideoDPO` takes them."""
         task = self.plan.preference
         torch.manual_seed(self.seed)
         drawn: list[dict[str, Tensor]] = []
@@ -77,7 +80,7 @@ class World:
             pair = [
                 model.sample(len(text), text, empty, num_steps=task.num_steps) for _ in range(2)
             ]
-            first, second = (smoothness(tokenizer.decode(z)) for z in pair)
+            first, second = (self._score(tokenizer, z) for z in pair)
             winner, loser = rank_pairs(*pair, first - second)
             drawn.append({"winner": winner, "loser": loser, **text.batch()})
         pairs = {name: torch.cat([part[name] for part in drawn]).cpu() for name in drawn[0]}
@@ -95,10 +98,40 @@ class World:
         return batches(pairs, task.model.batch_size, self.seed)
 
     def _prompts(self, n: int) -> list[str]:
-        return [self.clips.captions[i % len(self.clips)] for i in range(n)]
+        return [self.captions[i % len(self.captions)] for i in range(n)]
 
-    def _encoded(self, tokenizer: VideoVAE) -> Tensor:
+    def _encoded(self, tokenizer: VideoVAE | None) -> Tensor:
         return encode_clips(tokenizer, self.clips.video)
+
+    def _score(self, tokenizer: VideoVAE | None, z: Tensor) -> Tensor:
+        """How good samples are, (B, t, z, h, w) -> (B,)."""
+        return smoothness(tokenizer.decode(z))
+
+
+class Untokenized(World):
+    """Clips of the world that are latents as they are, for studies: no tokenizer is trained.
+
+    Args:
+        plan: its ``data`` says which, `blobs` or `patch_latents`; ``device``, ``seed``: as `World`.
+    """
+
+    def __init__(self, plan: Plan, device: str, seed: int):
+        self.plan, self.seed = plan, seed
+        self.encoder = text_encoder(plan.size).to(device)
+        if plan.data == "blobs":
+            self.latent, self.captions, _ = blob_paths(plan.clips, seed)
+        else:
+            side = plan.pretraining[0].height
+            clips = moving_shapes(plan.clips, seed, size=side, shapes=plan.shapes)
+            video = to_float(clips.video)
+            self.blocks = PatchComponents(video, plan.size.in_channels)
+            self.latent, self.captions = self.blocks.encode(video), clips.captions
+
+    def _encoded(self, tokenizer: None) -> Tensor:
+        return self.latent
+
+    def _score(self, tokenizer: None, z: Tensor) -> Tensor:
+        return -shakiness(z)
 
 
 class Folder:
@@ -190,7 +223,8 @@ def source(plan: Plan, device: str, seed: int) -> World | Folder:
     Raises:
         FileNotFoundError: if it needs clips and there are none.
     """
-    return (Folder if plan.data == "folder" else World)(plan, device, seed)
+    kinds = {"folder": Folder, "world": World, "blobs": Untokenized, "blocks": Untokenized}
+    return kinds[plan.data](plan, device, seed)
 
 
 def text_encoder(config: StepVideoConfig) -> WordTables | PretrainedText:
