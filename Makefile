@@ -17,7 +17,7 @@ PYTEST := OMP_NUM_THREADS=1 $(B)/python -m pytest -q -n 2 --dist loadfile
 
 .DEFAULT_GOAL := help
 .PHONY: help book site epub execute study renew weights weights-all stale lab test test-fast test-units \
-	test-notebooks lint student slides pages mutate bench clean
+	test-notebooks lint student slides pages mutate harden bench clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -70,13 +70,13 @@ lab: .venv/.stamp ## open JupyterLab; saving a notebook writes both of its halve
 test: lint test-units test-notebooks ## the whole suite: lint, tests, notebooks, site
 
 test-units: .venv/.stamp
-	@$(PYTEST) tests
+	@$(PYTEST) -m "not harden" tests
 
 test-notebooks: .venv/.stamp
 	@GENTOK_PROFILE=smoke $(PYTEST) --nbval-lax --nbval-current-env --nbval-cell-timeout=120 notebooks
 
 test-fast: .venv/.stamp ## the quick part of the tests, under 3 minutes
-	@$(PYTEST) -m "not slow and not book and not mutation" tests
+	@$(PYTEST) -m "not slow and not book and not mutation and not harden" tests
 
 lint: .venv/.stamp ## ruff, the floors of the library (import-linter), spelling
 	@$(B)/ruff check . && $(B)/ruff format --check -q .
@@ -94,6 +94,9 @@ pages: .venv/.stamp ## make again what follows from the registry and the stored 
 
 mutate: .venv/.stamp ## break mechanisms on purpose; the tests must notice each
 	@$(PYTEST) -m mutation tests
+
+harden: .venv/.stamp ## damage files, kill runs, misspell commands, by the hundred (HARDEN_SEED=1 HARDEN_COUNT=200)
+	@$(PYTEST) -m harden tests/harden
 
 bench: .venv/.stamp ## the library beside its peers; writes a page of the book
 	@OMP_NUM_THREADS=1 $(B)/python -m benchmarks

@@ -1,5 +1,6 @@
 """The command line: exit codes, one-line errors and stable JSON."""
 
+import csv
 import json
 import os
 import signal
@@ -14,9 +15,11 @@ import torch
 from PIL import Image
 from toy_training import Game, ToyConfig, train_game
 
+from gentok import __version__ as version
 from gentok import cli
 from gentok.book import registry
 from gentok.book.verdicts import compare
+from gentok.training.checkpoint import load_checkpoint
 from gentok.training.outputs import only_writer
 from gentok.training.stages import stage
 
@@ -122,10 +125,13 @@ def test_train_stop_resume_sample(capsys):
     assert code == 130 and out == ""
     checkpoint = "runs/fa_vae-tiny-cpu.safetensors"
     command = f"train fa_vae --preset tiny --profile cpu --out {checkpoint} --seed 3 --resume"
-    assert err == f"gentok: stopped; to go on: gentok {command}\n"
+    assert err.splitlines()[-1] == f"gentok: stopped; to go on: gentok {command}"
     code, out, err = gentok(capsys, *command.split())
     assert (code, out) == (0, f"saved {checkpoint}\n")
-    assert err.startswith("step 9/9") and err.count("\n") == 1  # a log gets lines, not a bar
+    steps = [line.split()[1] for line in err.splitlines()]
+    assert steps == ["6/9", "7/9", "8/9", "9/9"]  # a log gets lines, not a bar
+    code, _, err = gentok(capsys, *command.split())
+    assert code == 0 and err == "complete already: 9 of 9 steps\n"
     words = ("sample", "fa_vae", "--from", checkpoint, "--out", "new/a.txt", "-n", 2)
     assert gentok(capsys, *words) == (0, "wrote new/a.txt\n", "")
     assert Path("new/a.txt").read_text() == "2 0"
@@ -152,6 +158,10 @@ def test_train_stop_resume_sample(capsys):
         ("train fa_vae --out /dev/null --profile smoke", "/dev/null is there and is no regular"),
         ("train fa_vae --out . --profile smoke", "is there and is no regular file"),
         ("sample fa_vae --from nothing --out a -n 100001", "-n"),
+        ("train fa_vae --seed -1", "--seed"),
+        ("train fa_vae --seed 99999999999999999999", "--seed"),
+        ("train fa_vae --log wandb", "unknown kind of log 'wandb'; accepted: csv, tensorboard"),
+        ("--debugg list", "No such option"),
     ],
 )
 def test_errors_are_one_line_and_exit_2(capsys, words, message):
@@ -180,8 +190,9 @@ def test_a_full_disk_is_one_line_and_keeps_the_checkpoint(capsys, monkeypatch):
 
     monkeypatch.setattr("gentok.training.checkpoint.save_file", full)
     code, _, err = gentok(capsys, *words)
-    assert code == 2 and err.count("\n") == 1
-    assert "No space left on device; the earlier checkpoint is intact" in err
+    last = err.splitlines()[-1]
+    assert code == 2 and err.count("gentok:") == 1 and last.startswith("gentok: error:")
+    assert "No space left on device; the earlier checkpoint is intact" in last
     assert checkpoint.read_bytes() == before
 
 
@@ -281,8 +292,15 @@ def test_a_sample_is_whole_and_of_the_kind_that_its_name_says(capsys, monkeypatc
 @pytest.mark.parametrize(
     ("error", "message"),
     [
-        (KeyError("lost"), "error: KeyError: 'lost' (set GENTOK_TRACEBACK=1 to see where)"),
+        (KeyError("lost"), "error: KeyError: 'lost' (--debug shows where)"),
         (EOFError("cut"), "error: a file ended too early: cut"),
+        (MemoryError(), "error: too little memory:"),
+        (ValueError(), "error: ValueError: (--debug shows where)"),
+        (ValueError("two\nlines of \x1b[31mred"), "error: two lines of [31mred"),
+        (
+            RuntimeError("[..] Connection closed by peer [..]"),
+            "error: another process of this run has ended, and this one cannot go on without it",
+        ),
     ],
 )
 def test_what_nobody_foresaw_is_one_line(capsys, monkeypatch, error, message):
@@ -292,10 +310,67 @@ def test_what_nobody_foresaw_is_one_line(capsys, monkeypatch, error, message):
     monkeypatch.setattr(registry, "systems", breaks)
     code, out, err = gentok(capsys, "list")
     assert (code, out, err.lstrip()) == (2, "", f"gentok: {message}\n")
-    if isinstance(error, KeyError):
-        monkeypatch.setenv("GENTOK_TRACEBACK", "1")
-        with pytest.raises(KeyError):
-            cli.run(["list"])
+    code, out, err = gentok(capsys, "list", "--debug")
+    assert code == 2 and "Traceback" in err and err.endswith(f"gentok: {message}\n")
+
+
+def test_version_and_help_without_a_command(capsys):
+    assert gentok(capsys, "--version") == (0, f"gentok {version}\n", "")
+    code, out, err = gentok(capsys)
+    assert code == 0 and "Usage: gentok" in out and err == ""
+
+
+def test_a_reader_that_has_seen_enough_is_no_error():
+    """As ``gentok list | head -1``, with the pipe closed at once."""
+    read, write = os.pipe()
+    os.close(read)
+    command = [sys.executable, "-m", "gentok", "list"]
+    done = subprocess.run(command, stdout=write, stderr=subprocess.PIPE, text=True)
+    assert done.returncode == 0 and done.stderr == ""
+
+
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGHUP", "SIGINT"])
+def test_a_request_to_stop_outside_of_training(name):
+    """Where no checkpoint is at stake it ends the command at once, in one line."""
+    script = (
+        "import os, signal, sys\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+        "signal.signal(signal.SIGHUP, signal.SIG_DFL)\n"
+        "from gentok import cli\n"
+        f"cli.registry.systems = lambda: os.kill(os.getpid(), signal.{name})\n"
+        "sys.argv = ['gentok', 'list']\n"
+        "cli.main()\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert done.returncode == 130 and done.stderr.split() == ["gentok:", "stopped"]
+
+
+def test_curves_in_a_table_for_other_programs(capsys):
+    words = ("train", "fa_vae", "--out", "run.safetensors", "--log", "csv")
+    assert gentok(capsys, *words)[0] == 130
+    with open("run.csv", "a") as file:
+        file.write("lost,with,the,kill\n")
+    assert gentok(capsys, *words, "--resume")[0] == 0
+    with open("run.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    history = load_checkpoint("run.safetensors")[1]["history"]
+    assert [{k: float(v) for k, v in row.items()} for row in rows] == history and len(rows) == 9
+
+
+def test_tensorboard_says_what_it_needs(capsys, monkeypatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    code, _, err = gentok(capsys, "train", "fa_vae", "--log", "tensorboard")
+    assert code == 2 and "pip install tensorboard" in err and err.count("\n") == 1
+
+
+def test_an_ending_that_a_system_does_not_write_is_refused_first(capsys, monkeypatch):
+    monkeypatch.setattr(sys.modules["gentok.latents.fa_vae.recipe"], "SAMPLES", (".gif",), False)
+    Path("a.safetensors").write_bytes(b"never read")
+    words = ("sample", "fa_vae", "--from", "a.safetensors", "--out")
+    code, _, err = gentok(capsys, *words, "new/a.png")
+    assert code == 2 and "fa_vae writes .gif; got a.png" in err and not Path("new").exists()
+    code, _, err = gentok(capsys, *words, "a.safetensors")
+    assert code == 2
 
 
 def test_claims(capsys, tmp_path):

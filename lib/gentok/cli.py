@@ -1,15 +1,18 @@
 """The ``gentok`` command.
 
-Exit codes: 0 done, 2 an error (one line on standard error says which), 130 stopped by Ctrl-C. With
-``--json`` standard output holds JSON and nothing else; its keys do not change. With
-``GENTOK_TRACEBACK=1`` an unforeseen error shows where it came from.
+Exit codes: 0 done, 2 an error (one line on standard error says which), 130 stopped by Ctrl-C, or by
+a cluster or a terminal that ends (SIGTERM, SIGHUP). With ``--json`` standard output holds JSON and
+nothing else; its keys do not change. With ``--debug``, anywhere on the line, an error also shows
+where it came from.
 """
 
 import json
 import os
 import shlex
+import signal
 import sys
-from contextlib import nullcontext
+import traceback
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -17,6 +20,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+import gentok
 from gentok.book import records, registry
 
 # torch takes seconds to import, so each command imports what it needs.
@@ -36,6 +40,29 @@ class _Stopped(Exception):
 Slug = Annotated[str, typer.Argument(help="A system, as `gentok list` prints it.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Preset = Annotated[str, typer.Option(help="A size; `gentok info SLUG` lists them.")]
+Seed = Annotated[
+    int, typer.Option(min=0, max=2**32 - 1, help="Seed of weights, batches and noise.")
+]
+GONE = ("Connection closed by peer", "Connection reset by peer", "Broken pipe")  # gloo's words
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        print(f"gentok {gentok.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool,
+        typer.Option("--version", is_eager=True, callback=_print_version, help="Print it."),
+    ] = False,
+    debug: Annotated[
+        bool, typer.Option("--debug", help="After an error, show where it came from.")
+    ] = False,
+) -> None:
+    """What all commands have; `run` takes ``--debug`` off the line, wherever it stands."""
 
 
 @app.command("list", epilog="Example: gentok list --json")
@@ -106,15 +133,20 @@ def train(
     resume: Annotated[
         bool, typer.Option("--resume", help="Continue from that checkpoint.")
     ] = False,
-    seed: Annotated[int, typer.Option(help="Seed of weights, batches and noise.")] = 0,
+    seed: Seed = 0,
+    log: Annotated[
+        str | None,
+        typer.Option(
+            help="csv or tensorboard: write the curves beside the checkpoint, too.",
+            show_default="a line on standard error",
+        ),
+    ] = None,
 ) -> None:
     """Train a system and keep its checkpoint.
 
-    Ctrl-C ends the step, saves and exits with code 130. A run that was stopped or killed goes on
-    with --resume, to the same result bit for bit.
+    Ctrl-C ends the step, saves and exits with code 130, and so does a cluster that ends the job. A
+    run that was stopped or killed goes on with --resume, to the same result bit for bit.
     """
-    from gentok.training.outputs import only_writer
-
     chosen = _profile(profile)
     recipe = registry.recipe(slug)
     preset = preset or _default_preset(recipe, chosen.name)
@@ -123,9 +155,15 @@ def train(
     part, files = {}, None
     if stage is not None:
         part, files = {"stages": (stage,)}, _written(slug, recipe, preset, chosen, stage, out)
-    _check_out(out, resume, chosen.name, files)
+    from gentok.training import machines, trackers
+
     try:
-        with only_writer(out) if _is_main() else nullcontext():
+        if machines.launched() > 1:
+            machines.join(on_cpu=chosen.device == "cpu")
+        with ExitStack() as held, trackers.tracking(log):
+            machines.agreed(lambda: _take_place(held, out, resume, chosen.name, files))
+            if stage is not None:
+                machines.check_shared(out.parent, "--stage reads what the stage before it wrote")
             recipe.train(preset, chosen, out=out, resume=resume, seed=seed, **part)
     except KeyboardInterrupt:
         options = {"preset": preset, "profile": chosen.name, "out": str(out), "seed": str(seed)}
@@ -144,7 +182,7 @@ def sample(
     checkpoint: Annotated[Path, typer.Option("--from", help="A checkpoint of `gentok train`.")],
     out: Annotated[Path, typer.Option(help="The file to write.")],
     n: Annotated[int, typer.Option("-n", min=1, max=10_000, help="How many samples.")] = 16,
-    seed: Annotated[int, typer.Option(help="Seed of the noise.")] = 0,
+    seed: Seed = 0,
 ) -> None:
     """Draw samples, or reconstructions from a tokenizer, and write them to a file."""
     from gentok.training.outputs import check_place, whole_file
@@ -153,7 +191,12 @@ def sample(
     if not checkpoint.is_file():
         raise FileNotFoundError(f"--from: no checkpoint at {checkpoint}")
     recipe = registry.recipe(slug)
+    kinds = getattr(recipe, "SAMPLES", None)
+    if kinds and out.suffix.lower() not in kinds:
+        raise ValueError(f"--out: {slug} writes {', '.join(kinds)}; got {out.name}")
     check_place(out)
+    if out.exists() and out.samefile(checkpoint):
+        raise ValueError(f"--out: {out} is the checkpoint itself")
     with whole_file(out) as place:
         recipe.sample(checkpoint, place, n=n, seed=seed)
     print(f"wrote {out}")
@@ -163,7 +206,7 @@ def sample(
 def evaluate(
     slug: Slug,
     checkpoint: Annotated[Path, typer.Option("--from", help="A checkpoint of `gentok train`.")],
-    n: Annotated[int, typer.Option("-n", min=1, help="How many items, at most.")] = 256,
+    n: Annotated[int, typer.Option("-n", min=1, max=10**9, help="How many items, at most.")] = 256,
     data: Annotated[
         Path | None,
         typer.Option(help="A folder of held-out items.", show_default="the small preset's own"),
@@ -230,6 +273,12 @@ def doctor(as_json: Json = False) -> None:
 
 def main() -> None:
     """Run the command and exit: 0 done, 2 error, 130 stopped."""
+    for name in ("SIGTERM", "SIGHUP"):  # Windows has no SIGHUP; nohup has it ignored
+        number = getattr(signal, name, None)
+        if number is not None and signal.getsignal(number) is signal.SIG_DFL:
+            signal.signal(number, _interrupt)
+    for stream in (sys.stdout, sys.stderr):
+        stream.reconfigure(errors="backslashreplace")  # names of files may be no text
     sys.exit(run(sys.argv[1:]))
 
 
@@ -240,35 +289,53 @@ def run(arguments: list[str]) -> int:
         the exit code; an error has been printed as one line on standard error.
     """
     records.use_installed_weights()
+    debug = "--debug" in arguments
+    words = [word for word in arguments if word != "--debug"] or ["--help"]
     try:
-        code = app(arguments, prog_name="gentok", standalone_mode=False) or 0
+        code = app(words, prog_name="gentok", standalone_mode=False) or 0
         if code == 130:  # typer's word for Ctrl-C; older versions raise Abort
             raise _Stopped("stopped")
+        sys.stdout.flush()
         return code
-    except (_Stopped, typer.Abort) as stopped:
-        if isinstance(stopped.__cause__, EOFError):  # typer takes it for Ctrl-C
-            _say(f"error: a file ended too early: {stopped.__cause__}")
-            return 2
-        _say(str(stopped) or "stopped")
-        return 130
-    except (ValueError, OSError, FloatingPointError, MemoryError) as error:
-        _say(f"error: {error}")
+    except (BrokenPipeError, SystemExit):  # who reads a pipe has seen enough; typer then exits
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except (_Stopped, typer.Abort, KeyboardInterrupt) as stopped:
+        if not isinstance(stopped.__cause__, EOFError):  # which typer takes for Ctrl-C
+            _say(str(stopped) or "stopped")
+            return 130
+        if debug:
+            traceback.print_exc()
+        _say(f"error: a file ended too early: {stopped.__cause__}")
     except Exception as error:
-        if hasattr(error, "format_message"):  # typer's own: a wrong option, a missing argument
-            _say(f"error: {error.format_message()} (see gentok --help)")
-        elif type(error).__name__ == "OutOfMemoryError":
-            _say(f"error: the device has too little memory: {error}")
-        elif os.environ.get("GENTOK_TRACEBACK"):
-            raise
-        else:
-            hint = "set GENTOK_TRACEBACK=1 to see where"
-            _say(f"error: {type(error).__name__}: {error} ({hint})")
+        if debug:
+            traceback.print_exc()
+        _say(f"error: {_explained(error)}")
     return 2
 
 
+def _explained(error: Exception) -> str:
+    """What went wrong, in words; for what nobody foresaw its kind and how to see more."""
+    if hasattr(error, "format_message"):  # typer's own: a wrong option, a missing argument
+        return f"{error.format_message()} (see gentok --help)"
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+        return f"too little memory: {error}"
+    if isinstance(error, (ValueError, OSError, FloatingPointError)) and str(error):
+        return str(error)
+    if isinstance(error, RuntimeError) and any(word in str(error) for word in GONE):
+        return "another process of this run has ended, and this one cannot go on without it"
+    return f"{type(error).__name__}: {error} (--debug shows where)"
+
+
+def _interrupt(number: int, frame: Any) -> None:
+    raise KeyboardInterrupt
+
+
 def _say(message: str) -> None:
-    """One line on standard error, whatever the message."""
-    print("gentok:", " ".join(message.split()), file=sys.stderr)
+    """One line on standard error, once a machine, whatever the message."""
+    if os.environ.get("LOCAL_RANK", "0") == "0":
+        line = "".join(c if c.isprintable() else " " for c in message)
+        print("gentok:", " ".join(line.split()), file=sys.stderr)
 
 
 def _print_json(value: Any) -> None:
@@ -324,18 +391,22 @@ def _written(
     return recipe.written(preset, profile, stage, out)
 
 
-def _check_out(out: Path, resume: bool, profile: str, files: list[Path] | None = None) -> None:
+def _take_place(
+    held: ExitStack, out: Path, resume: bool, profile: str, files: list[Path] | None
+) -> None:
     """Refuse to write over checkpoints that someone may want, or where nothing can be written.
 
-    ``files`` are those of one stage; the checkpoints of earlier ones are to stand beside them.
+    ``held`` keeps other runs away; ``files`` are those of one stage, whose checkpoints of earlier
+    ones are to stand beside them.
     """
-    from gentok.training.outputs import check_place, companions
+    from gentok.training.outputs import check_place, companions, only_writer
 
-    if not _is_main():
-        return
     check_place(out)
+    held.enter_context(only_writer(out))
     candidates = (out, *companions(out)) if files is None else files
     there = [path for path in candidates if path.exists()]
+    for path in there:
+        check_place(path)
     if there and not resume and profile != "smoke":
         raise ValueError(
             f"{there[0]} is there already: add --resume, or name another file with --out"

@@ -145,3 +145,43 @@ def test_what_cannot_be_loaded_is_one_plain_error(folder, state, tmp_path_factor
     (folder / "config.json").write_text(json.dumps({"act_fn": "solu_ln"}))
     with pytest.raises(ValueError, match="'solu_ln', None"):
         load(folder)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        *(b"", b"{", b"[]", b"\xff\xfe", b"[" * 100_000),
+        *({"n_layers": 10**9}, {"d_vocab": 10**18}, {"d_model": -1}, {"n_heads": "3"}),
+        *({"d_mlp": 50.5}, {"n_ctx": True}, {"d_head": None}, {"act_fn": ["gelu"]}),
+    ],
+)
+def test_a_configuration_that_is_none_is_named(folder, content):
+    """Sizes are held against the weights before memory is taken for them."""
+    path = folder / "config.json"
+    if isinstance(content, dict):
+        content = json.dumps(json.loads(path.read_text()) | content).encode()
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=r"config\.json|has activation and norm") as caught:
+        load(folder)
+    assert "\n" not in str(caught.value)
+
+
+def test_weights_that_are_none_are_named(folder, state):
+    path = folder / WEIGHTS_FILE
+    whole = path.read_bytes()
+    nan = state | {"unembed.b_U": torch.full((40,), torch.nan)}
+    for content in (b"", whole[:99], whole[:-50], b"\x80\x02N.", {"a": 1}, [1], {}, nan):
+        if isinstance(content, bytes):
+            path.write_bytes(content)
+        else:
+            torch.save(content, path)
+        with pytest.raises(ValueError, match=WEIGHTS_FILE) as caught:
+            load(folder)
+        assert "\n" not in str(caught.value)
+
+
+def test_a_tokenizer_that_is_damaged_is_named(folder):
+    byte_tokenizer().save_pretrained(str(folder))
+    (folder / "tokenizer.json").write_text("{}")
+    with pytest.raises(ValueError, match=r"tokenizer\.json"):
+        load(folder)

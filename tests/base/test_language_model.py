@@ -5,6 +5,7 @@ import math
 import pytest
 import torch
 import torch.nn.functional as F
+from safetensors.torch import load_file, save_file
 from tests.interpret.sample_texts import MANUAL, PLAY
 from transformers import GPT2Config, GPT2LMHeadModel, GPTNeoXForCausalLM
 
@@ -111,6 +112,32 @@ def test_missing_model_is_one_plain_error(tmp_path):
         load(tmp_path / "nothing")
     with pytest.raises(FileNotFoundError, match="not found"):
         load(tmp_path)  # a folder without a model
+
+
+@pytest.mark.parametrize("file", ["config.json", "model.safetensors", "tokenizer.json"])
+@pytest.mark.parametrize("content", [b"", b"{}", b"[1]", b"\xff" * 99])
+def test_a_damaged_file_of_a_model_is_refused(model, tmp_path, file, content):
+    save(model, tmp_path)
+    (tmp_path / file).write_bytes(content)
+    with pytest.raises(ValueError, match=tmp_path.name) as caught:
+        load(tmp_path)
+    assert "\n" not in str(caught.value)
+
+
+def test_no_weight_is_made_up(model, tmp_path):
+    """`transformers` fills what is absent with random numbers, and only warns."""
+    save(model, tmp_path)
+    whole = load_file(tmp_path / "model.safetensors")
+    name = next(name for name in whole if "final_layer_norm" in name)
+    for change, words in (
+        ({name: None}, "lack .*final_layer_norm"),
+        ({name: torch.full_like(whole[name], torch.nan)}, "not finite"),
+        ({name: torch.zeros(3)}, "final_layer_norm|mismatch|size"),
+    ):
+        kept = {n: t for n, t in (whole | change).items() if t is not None}
+        save_file(kept, tmp_path / "model.safetensors", {"format": "pt"})
+        with pytest.raises(ValueError, match=words):
+            load(tmp_path)
 
 
 def test_other_architectures_are_refused(tmp_path):

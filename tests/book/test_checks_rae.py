@@ -18,7 +18,7 @@ def by_the_paper(t, m, n):
 
 
 def falling(x):
-    return np.sort(np.linalg.eigvalsh(np.cov(x.numpy().T)))[::-1].copy()
+    return np.sort(np.linalg.eigvalsh(np.cov(x.numpy().T)))[::-1]
 
 
 def by_svd(x, width):
@@ -42,7 +42,7 @@ RIGHT = {
         lambda t, m, n: t / ((m / n) ** 0.5 + (1 - (m / n) ** 0.5) * t),
         lambda t, m, n: [float(by_the_paper(value, m, n)) for value in t],
         lambda t, m, n: by_the_paper(t.numpy(), m, n),
-        lambda t, m, n: by_the_paper(t.numpy()[::-1], m, n)[::-1].copy(),
+        lambda t, m, n: by_the_paper(t.numpy()[::-1], m, n)[::-1],
     ],
     "bound": [
         by_svd,

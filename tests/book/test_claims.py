@@ -139,6 +139,16 @@ def test_an_identity_holds_to_the_last_digit_or_by_a_test(tmp_path):
         (("[[claim]]", "[[claim]"), "fa_vae"),
         (("planned = true", 'planned = true\ngates = ["x"]'), "unknown gates"),
         (("\n[[claim]]", CLAIM + "[[claim]]"), "claim 'C1' stands twice"),
+        (('id = "C1"', "id = 1"), "id cannot be 1"),
+        (('"a is below b"', '["a"]'), "C1: sentence cannot be"),
+        (("smallest = 0.2", "smallest = nan"), "C1: smallest cannot be nan"),
+        (("smallest = 0.2", 'smallest = "some"'), "C1: smallest cannot be 'some'"),
+        (("planned = true", 'planned = "yes"'), "C1: planned cannot be"),
+        (("planned = true", 'planned = true\ngates = "x"'), "C1: gates cannot be"),
+        (('"b"', "{ metric = 3, arm = 'b' }"), "C1: metric cannot be 3"),
+        (('"b"', "{ arm = 'b', weights = ['x'] }"), "C1: weights cannot be"),
+        (("\n[[claim]]", "claim = 3\n[[claims]]"), "unknown tables|must be tables"),
+        (("planned = true", f"note = {'[' * 3000}"), "fa_vae"),
     ],
 )
 def test_mistakes_are_named(tmp_path, change, message):
@@ -227,6 +237,52 @@ def test_damaged_records_are_named(tmp_path, content):
     path = tmp_path / "fa_vae.json"
     path.write_bytes(content.encode("latin-1"))
     with pytest.raises(ValueError, match=r"record .*fa_vae\.json"):
+        read_record(path)
+
+
+RECORD = {
+    "system": "a",
+    "experiments": {
+        "b": {
+            "made": {"ended": "", "machine": {}, "versions": {}, "code": ""},
+            "seconds": 1,
+            "seeds": [0],
+            "rows": [{"variant": "a", "seed": 0}],
+            "renewals": [{"code": ""}],
+            "gates": [{"id": "g", "passed": True}],
+        }
+    },
+}
+
+
+@pytest.mark.parametrize(
+    ("place", "value", "words"),
+    [
+        (("system",), 3, "'system' must be str, got int"),
+        (("experiments",), [], "'experiments' must be dict, got list"),
+        (("experiments", "b"), 1, "experiment 'b' must be an object"),
+        (("experiments", "b", "rows"), {}, "'rows' must be list, got dict"),
+        (("experiments", "b", "rows"), [1], "a row must be an object"),
+        (("experiments", "b", "rows"), [{"variant": "a"}], "a row lacks 'seed'"),
+        (("experiments", "b", "renewals"), [{}], "a renewal lacks 'code'"),
+        (("experiments", "b", "gates"), [{"id": "g"}], "a gate lacks 'passed'"),
+        (("experiments", "b", "made", "machine"), None, "'machine' must be dict, got NoneType"),
+    ],
+)
+def test_records_of_another_shape_are_named(tmp_path, place, value, words):
+    record = json.loads(json.dumps(RECORD))
+    path = tmp_path / "fa_vae.json"
+    path.write_text(json.dumps(record))
+    assert read_record(path) == record
+    inner = record
+    for name in place[:-1]:
+        inner = inner[name]
+    inner[place[-1]] = value
+    path.write_text(json.dumps(record))
+    with pytest.raises(ValueError, match=rf"record .*fa_vae\.json: .*{words}"):
+        read_record(path)
+    path.write_text("[" * 100_000)
+    with pytest.raises(ValueError, match=r"fa_vae\.json is no JSON"):
         read_record(path)
 
 

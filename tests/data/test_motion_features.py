@@ -126,3 +126,11 @@ def test_bad_input(motion):
         feature_slices(1)
     with pytest.raises(ValueError, match="fps must be above 0"):
         resample(motion, 0.0)
+
+
+@pytest.mark.parametrize("rows", [0, 1, 3])
+def test_the_scale_of_too_little_is_refused(rows):
+    features = torch.zeros(rows, 35)
+    features[2:] = torch.nan
+    with pytest.raises(ValueError, match="two finite rows"):
+        feature_scale(features)

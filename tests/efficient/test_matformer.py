@@ -215,7 +215,9 @@ def test_extraction_is_exact_and_copies(submodel):
 
 
 def test_extract_survives_a_checkpoint(tmp_path):
-    from gentok.training.checkpoint import config_of, load_model, save
+    from gentok.training.checkpoint import save
+    from gentok.training.configs import config_of
+    from gentok.training.loading import load_model
 
     small = matformer.extract(lm(), MIXED)
     tensors = {f"model.{name}": value for name, value in small.state_dict().items()}

@@ -137,3 +137,22 @@ def test_no_text_is_one_plain_error(tmp_path, monkeypatch):
     monkeypatch.setenv("GENTOK_DATA", str(tmp_path))
     with pytest.raises(FileNotFoundError, match="neither"):
         web_corpus("pythia", None, 128, 1)
+
+
+@pytest.mark.parametrize(
+    "content", [{"text": ["a", None]}, {"tokens": [[1, 2], None]}, b"PAR1", b""]
+)
+def test_damaged_text_is_refused_by_name(tmp_path, monkeypatch, content):
+    monkeypatch.setenv("GENTOK_DATA", str(tmp_path))
+    monkeypatch.setenv("HF_DATASETS_CACHE", str(tmp_path / "cache"))
+    path = tmp_path / "text" / "web" / "a.parquet"
+    path.parent.mkdir(parents=True)
+    if isinstance(content, dict):
+        Dataset.from_dict(content).to_parquet(path)
+    else:
+        path.write_bytes(content)
+    with pytest.raises(
+        ValueError, match=r"text/web/\*\.parquet is not a readable source"
+    ) as caught:
+        web_corpus("pythia", byte_tokenizer(), 2, 5)
+    assert "\n" not in str(caught.value)

@@ -12,7 +12,7 @@ from gentok.base import lightning_dit
 from gentok.base.lightning_dit import LightningDiT, LightningDiTConfig
 from gentok.latents.fa_vae import plans, recipe
 from gentok.latents.fa_vae.model import PRESETS, FAVAEConfig, LowBranch, build
-from gentok.training.checkpoint import restore_config
+from gentok.training.configs import restore_config
 from gentok.training.loop import load_model
 from gentok.training.profiles import Profile, profile
 

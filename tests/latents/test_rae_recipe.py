@@ -31,13 +31,19 @@ def test_trains_all_stages_resumes_and_draws(tmp_path, monkeypatch):
     model = recipe.train("tiny", SMOKE, out=out, resume=False, seed=0)
     assert stage(out, "mae").is_file() and (tmp_path / "run-encoder" / "config.json").is_file()
     x = torch.rand(1, 3, 32, 32) * 2 - 1
-    loaded = load_model(out, RAEConfig, build)
+    out = (tmp_path / "run.safetensors").rename(tmp_path / "moved.safetensors")
+    for name in ("run-encoder", "run-generator.safetensors", "run-guide.safetensors"):
+        (tmp_path / name).rename(tmp_path / name.replace("run", "moved"))
+    stage(tmp_path / "run.safetensors", "mae").rename(stage(out, "mae"))
+    with pytest.raises(ValueError, match="encoder 'small-mae' is named by the checkpoint alone"):
+        load_model(out, RAEConfig, build).encode(x)  # a file does not choose what is opened
+    loaded = recipe.load_tokenizer(out)
     assert torch.equal(loaded.decode(loaded.encode(x)), model.decode(model.encode(x)))
     again = recipe.train("tiny", SMOKE, out=out, resume=True, seed=0)
     for name, value in model.state_dict().items():
         assert torch.equal(again.state_dict()[name], value), name
     networks = [
-        load_model(tmp_path / f"run-{name}.safetensors", RAEDiTConfig, RAEDiT)
+        load_model(tmp_path / f"moved-{name}.safetensors", RAEDiTConfig, RAEDiT)
         for name in ("generator", "guide")
     ]
     sizes = [sum(p.numel() for p in network.parameters()) for network in networks]
@@ -47,7 +53,7 @@ def test_trains_all_stages_resumes_and_draws(tmp_path, monkeypatch):
         recipe.sample(out, tmp_path / name, n=10, seed=1)
     with Image.open(tmp_path / "a.png") as first, Image.open(tmp_path / "b.png") as second:
         assert first.size == (8 * 32, 2 * 32) and first.tobytes() == second.tobytes()
-    (tmp_path / "run-generator.safetensors").unlink()
+    (tmp_path / "moved-generator.safetensors").unlink()
     recipe.sample(out, tmp_path / "c.png", n=3, seed=0)  # a tokenizer alone reconstructs
     assert Image.open(tmp_path / "c.png").size == (3 * 32, 32)
 

@@ -24,3 +24,10 @@ def test_bad_input_is_refused():
         tsne(torch.zeros(10, 3), perplexity=10)
     with pytest.raises(ValueError, match=r"\(N, F\)"):
         tsne(torch.zeros(10))
+
+
+@pytest.mark.parametrize("value", [0.0, 3.5, torch.nan])
+def test_features_that_tell_nothing_apart_are_refused(value):
+    """Inside scikit-learn they would end the process."""
+    with pytest.raises(ValueError, match="finite and differ between items"):
+        tsne(torch.full((40, 3), value), perplexity=5)

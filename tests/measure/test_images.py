@@ -72,3 +72,12 @@ def test_bad_shapes_are_refused(measure):
 def test_ssim_refuses_images_smaller_than_its_window():
     with pytest.raises(ValueError, match="11 x 11"):
         ssim(torch.zeros(1, 3, 10, 16), torch.zeros(1, 3, 10, 16))
+
+
+def test_similarity_does_not_depend_on_autocast():
+    torch.manual_seed(0)
+    x = torch.rand(2, 3, 16, 16) * 2 - 1
+    y = x + 0.1 * torch.randn_like(x)
+    plain = ssim(x, y)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert torch.equal(ssim(x, y), plain)

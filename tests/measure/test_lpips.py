@@ -107,7 +107,7 @@ def test_what_is_missing_or_wrong_is_said(stored, tmp_path, monkeypatch):
     with pytest.raises(ValueError, match=r"does not hold LPIPS's lin\* tensors.*lin0"):
         load_lpips(tmp_path)
     (tmp_path / HEADS).write_bytes(b"not weights")
-    with pytest.raises(ValueError, match="is not a file of weights"):
+    with pytest.raises(ValueError, match="is not a readable file of weights"):
         load_lpips(tmp_path)
     with pytest.raises(ValueError, match="unknown perceptual network 'vgg'; accepted"):
         perceptual_network("vgg")

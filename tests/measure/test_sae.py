@@ -31,6 +31,12 @@ def test_explained_variance_equals_the_variance_weighted_r2():
     assert explained_variance(x, x.mean(0).expand_as(x)) == pytest.approx(0)
 
 
+@pytest.mark.parametrize("x", [torch.full((5, 3), 2.5), torch.randn(1, 3), torch.zeros(4, 2)])
+def test_nothing_is_explained_where_nothing_varies(x):
+    with pytest.raises(ValueError, match="activations that differ"):
+        explained_variance(x, x + 0.1)
+
+
 def test_cosine():
     x, y = activations(), activations(1)
     expected = np.diag(cosine_similarity(x.numpy(), y.numpy())).mean()

@@ -93,3 +93,12 @@ def test_large_codebooks_keep_their_digits():
 def test_bad_input_is_refused(call, word):
     with pytest.raises(ValueError, match=word):
         call()
+
+
+def test_infinite_latents_get_the_outermost_codes_and_nan_none():
+    fsq = FSQ([5, 4])
+    z = torch.tensor([[torch.inf, -torch.inf], [50.0, -50.0]])
+    z_q, codes = fsq(z)
+    assert codes[0] == codes[1] and torch.equal(z_q[0], z_q[1])
+    with pytest.raises(ValueError, match="got NaN"):
+        fsq(torch.tensor([[0.0, torch.nan]]))

@@ -5,6 +5,7 @@ import copy
 import pytest
 import torch
 from torch import nn
+from torch.utils.checkpoint import checkpoint
 
 from gentok.nn.gather import moves_once, once_a_step, waiting, whole_step
 from gentok.nn.ghost_norm import GhostBatchNorm2d
@@ -161,3 +162,57 @@ def test_ghost_norm_is_batch_norm_and_remembers_the_whole_batch():
     ghost.eval(), plain.eval()
     with whole_step():
         torch.testing.assert_close(ghost(x), plain(x))
+
+
+STATEFUL = {
+    "vector": lambda: VectorQuantizer(SIZE, DIM, decay=0.5),
+    "residual": lambda: ResidualVQ(3, SIZE, DIM, quantize_dropout=True, decay=0.5),
+    "sampled": lambda: SampledQuantizer(SIZE, DIM, decay=0.5, temperature=0.5),
+    "sparse": lambda: TopKSAE(DIM, 9, 2, dead_after=40),
+}
+
+
+def three_steps(layer, checkpointed: bool) -> tuple[list[float], dict]:
+    first = nn.Linear(DIM, DIM)
+    first.load_state_dict({"weight": torch.eye(DIM), "bias": torch.zeros(DIM)})
+
+    def loss_of(x):
+        z = first(x)
+        if isinstance(layer, TopKSAE):
+            return layer.loss({"x": z})[0]
+        z_q, _, commitment = layer(z)
+        return z_q.square().mean() + commitment
+
+    losses = []
+    for step in range(3):
+        torch.manual_seed(step)
+        x = torch.randn(ROWS, DIM)
+        loss = checkpoint(loss_of, x, use_reentrant=False) if checkpointed else loss_of(x)
+        loss.backward()
+        with torch.no_grad():
+            for parameter in first.parameters():
+                parameter -= 0.1 * parameter.grad
+                parameter.grad = None
+        losses.append(float(loss.detach()))
+    return losses, layer.state_dict()
+
+
+@pytest.mark.parametrize("name", STATEFUL)
+def test_checkpointing_moves_state_once_or_is_refused(name):
+    """The layer is computed twice; what it learned from the first time it must not learn again."""
+    torch.manual_seed(0)
+    layer = STATEFUL[name]()
+    if name != "sparse":  # whose gradient needs nothing from behind its counts
+        with pytest.raises(RuntimeError, match="has moved its state since gradient checkpointing"):
+            three_steps(copy.deepcopy(layer), checkpointed=True)
+    results = []
+    for checkpointed in (False, True):
+        mine = copy.deepcopy(layer)
+        losses = []
+        for _ in range(2):
+            with whole_step():
+                losses += three_steps(mine, checkpointed)[0]
+        results.append((losses, mine.state_dict()))
+    (plain, state), (again, moved) = results
+    assert plain == again
+    assert all(torch.equal(state[key], moved[key]) for key in state)

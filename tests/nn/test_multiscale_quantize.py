@@ -167,3 +167,12 @@ def test_codes_do_not_depend_on_autocast():
 def test_bad_input_is_refused(call, word):
     with pytest.raises(ValueError, match=word):
         call()
+
+
+@pytest.mark.parametrize("value", [torch.inf, torch.nan])
+def test_latents_that_are_not_finite_are_refused(value):
+    quantizer = MultiscaleQuantizer(8, 3, (1, 4))
+    z = torch.zeros(1, 4, 3)
+    z[0, 2, 1] = value
+    with pytest.raises(ValueError, match="finite|NaN"):
+        quantizer(z)

@@ -82,6 +82,35 @@ def test_interpolation_is_the_weighted_mean_of_three():
         torch.testing.assert_close(out[b], expected, rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.parametrize("scale", [1e-6, 1e-4, 1.0])
+def test_interpolation_does_not_depend_on_the_unit(scale):
+    known, query = random_cloud(1, 12, 0).double(), random_cloud(1, 7, 1).double()
+    features = torch.randn(1, 12, 5, dtype=torch.float64)
+    gaps, index = cKDTree(known[0]).query(query[0], k=3)
+    weight = torch.from_numpy(1 / gaps**2)
+    expected = (weight / weight.sum(-1, keepdim=True))[..., None] * features[0][index]
+    out = interpolate(features, scale * known, scale * query)[0]
+    torch.testing.assert_close(out, expected.sum(1), rtol=2e-3, atol=2e-3)
+    at_home = interpolate(features, scale * known, scale * known)
+    torch.testing.assert_close(at_home, features, rtol=1e-3, atol=1e-3)
+
+
+def test_interpolation_in_clouds_of_size_one_is_bit_for_bit_what_it_was():
+    known, query, features = random_cloud(2, 64, 0), random_cloud(2, 200, 1), torch.randn(2, 64, 5)
+    gaps = distances(query, known).topk(3, dim=-1, largest=False)
+    square = (take_points(known, gaps.indices) - query[:, :, None]).square().sum(-1)
+    weight = 1 / (square + 1e-8)
+    weight = weight / weight.sum(-1, keepdim=True)
+    before = (weight[..., None] * take_points(features, gaps.indices)).sum(2)
+    assert torch.equal(interpolate(features, known, query), before)
+
+
+def test_interpolation_between_points_that_coincide_is_their_mean():
+    features = torch.tensor([[[1.0], [2.0], [6.0]]])
+    mean = interpolate(features, torch.ones(1, 3, 3), torch.ones(1, 1, 3))
+    assert float(mean) == pytest.approx(3.0)
+
+
 def test_interpolation_returns_known_features_and_passes_gradients():
     known, features = random_cloud(1, 9, 2), torch.randn(1, 9, 4, requires_grad=True)
     out = interpolate(features, known, known)

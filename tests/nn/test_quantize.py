@@ -6,7 +6,7 @@ import pytest
 import torch
 import torch.distributed
 
-from gentok.nn.quantize import ResidualVQ, VectorQuantizer, nearest_code
+from gentok.nn.quantize import ResidualVQ, VectorQuantizer, _near_nought, nearest_code
 
 
 def brute_force_codes(z, table):
@@ -176,6 +176,57 @@ def test_empty_batches_are_refused():
     for quantizer in (VectorQuantizer(5, 3), VectorQuantizer(5, 3).eval(), ResidualVQ(2, 5, 3)):
         with pytest.raises(ValueError, match="at least one latent"):
             quantizer(torch.zeros(0, 3))
+
+
+@pytest.mark.parametrize("scale", [1e-25, 1e-9, 1.0, 1e9, 1e25])
+@pytest.mark.parametrize("offset", [0.0, 1e3, -3e4])
+def test_codes_are_the_nearest_at_any_scale_and_place(scale, offset):
+    """Oracle: differences in float64 of the very numbers that float32 holds."""
+    torch.manual_seed(0)
+    book = (torch.randn(12, 4) + offset) * scale
+    z = (torch.randn(60, 4) + offset) * scale
+    exact = torch.cdist(z.double(), book.double(), compute_mode="donot_use_mm_for_euclid_dist")
+    codes = nearest_code(z, book)
+    chosen = exact.gather(1, codes[:, None])[:, 0]
+    assert (chosen <= exact.amin(1) * (1 + 1e-3)).all()
+
+
+def test_codes_of_moderate_numbers_come_from_the_plain_product():
+    """Bit for bit, so that codes of earlier runs stay what they were."""
+    torch.manual_seed(0)
+    for scale in (1e-3, 1.0, 30.0):
+        z, book = scale * torch.randn(50, 6) + 2, scale * torch.randn(9, 6)
+        assert all(map(torch.equal, _near_nought(z, book), (z, book)))
+
+
+@pytest.mark.parametrize("value", [torch.inf, -torch.inf, torch.nan])
+@pytest.mark.parametrize("training", [True, False])
+def test_one_latent_that_is_not_finite_moves_nothing(value, training):
+    vq = VectorQuantizer(5, 3).train(training)
+    before = {name: tensor.clone() for name, tensor in vq.state_dict().items()}
+    z = torch.randn(8, 3)
+    z[2, 1] = value
+    with pytest.raises(ValueError, match="z must be finite"):
+        vq(z)
+    assert all(torch.equal(before[name], tensor) for name, tensor in vq.state_dict().items())
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float64])
+def test_averages_are_kept_in_single_precision(dtype):
+    """A moving average in half precision stands still: 1 % of it is below its resolution."""
+    vq = VectorQuantizer(5, 3).to(dtype)
+    with pytest.raises(ValueError, match="a codebook learns in float32"):
+        vq(torch.randn(8, 3))
+    z = torch.randn(8, 3)
+    assert vq.eval()(z)[1].tolist() == brute_force_codes(z, vq.codebook.float())
+
+
+def test_constant_and_single_rows_are_quantized():
+    for z in (torch.full((6, 3), 2.0), torch.full((1, 3), -1.0)):
+        vq = VectorQuantizer(4, 3)
+        for _ in range(3):
+            z_q, _, loss = vq(z)
+        assert z_q.isfinite().all() and loss.isfinite() and vq.codebook.isfinite().all()
 
 
 def _kept_levels(rank, store, results):

@@ -7,7 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gentok.nn.sae import TopKSAE, geometric_median, without_parallel_gradient
+from gentok.nn.sae import TopKSAE, geometric_median, unit_rows, without_parallel_gradient
 from gentok.training.loop import fit
 
 D, F, K = 6, 20, 3
@@ -232,3 +232,8 @@ def test_bad_sizes(sizes, word):
 def test_bad_width(sae):
     with pytest.raises(ValueError, match=r"expected activations \(\.\.\., 6\)"):
         sae(torch.randn(3, D + 1))
+
+
+def test_a_row_of_zeros_has_no_direction_and_no_nan():
+    rows = unit_rows(torch.tensor([[0.0, 0.0], [3.0, 4.0]]))
+    torch.testing.assert_close(rows, torch.tensor([[0.0, 0.0], [0.6, 0.8]]))

@@ -5,7 +5,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import TopKLogitsWarper, TopPLogitsWarper
 
+from gentok.nn.place_head import draw_token
 from gentok.process.autoregressive import filter_logits, sample_next, write_tokens
+from gentok.process.masked import sample_categorical
+from gentok.process.speculative import next_distribution
 
 
 @settings(deadline=None, max_examples=40)
@@ -49,6 +52,30 @@ def test_temperature_zero_is_greedy():
 def test_bad_options_are_named(options, message):
     with pytest.raises(ValueError, match=message):
         sample_next(torch.zeros(1, 3), **options)
+
+
+NOTHING = (torch.full((2, 3), -torch.inf), torch.tensor([[0.0, torch.nan, 1.0]]))
+
+
+@pytest.mark.parametrize("logits", [*NOTHING, torch.tensor([[0.0, torch.inf]])])
+@pytest.mark.parametrize(
+    "draw",
+    [
+        *(sample_next, lambda x: sample_next(x, temperature=0), lambda x: sample_next(x, top_k=2)),
+        *(filter_logits, lambda x: filter_logits(x, top_p=0.5), sample_categorical, draw_token),
+        *(next_distribution, lambda x: next_distribution(x, temperature=0)),
+    ],
+)
+def test_where_there_is_nothing_to_draw_it_says_so(logits, draw):
+    """NaN used to be drawn as the largest, and of forbidden codes the first."""
+    with pytest.raises(ValueError, match="a finite largest entry in each row, and no NaN"):
+        draw(logits)
+
+
+def test_one_code_that_is_left_is_drawn():
+    logits = torch.tensor([[-torch.inf, 3.0, -torch.inf]])
+    for draw in (sample_next, draw_token, lambda x: sample_next(x, top_k=1, top_p=0.1)):
+        assert draw(logits).tolist() == [1]
 
 
 def test_writing_hands_each_token_back():

@@ -15,7 +15,8 @@ from gentok.shapes.point_mae import tasks as point_tasks
 from gentok.shapes.point_mae.model import PRESETS, PointMAE
 from gentok.shapes.point_mae.system import PointSystem
 from gentok.training import weights
-from gentok.training.checkpoint import load_checkpoint, load_model
+from gentok.training.checkpoint import load_checkpoint
+from gentok.training.loading import load_model
 from gentok.training.profiles import Profile, profile
 from gentok.training.schedules import schedule_factor
 from gentok.training.stages import stage

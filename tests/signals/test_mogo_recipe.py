@@ -115,6 +115,61 @@ def test_a_tokenizer_learns_from_every_motion_once(monkeypatch, tmp_path):
     assert [len(motion) for motion in seen] == [110, 110, 250]
 
 
+def humanml3d_folder(home, names=("a", "b"), frames=50):
+    folder = home / "humanml3d"
+    (folder / "new_joint_vecs").mkdir(parents=True)
+    (folder / "texts").mkdir()
+    for name in names:
+        rows = np.random.default_rng(0).normal(size=(frames, 8)).astype(np.float32)
+        np.save(folder / "new_joint_vecs" / f"{name}.npy", rows)
+        (folder / "texts" / f"{name}.txt").write_text(f"clip {name}#x#0.0#0.0\n")
+    (folder / "train.txt").write_text("\n".join(names))
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("file", "content"),
+    [
+        ("new_joint_vecs/b.npy", b""),
+        ("new_joint_vecs/b.npy", b"no array"),
+        ("new_joint_vecs/b.npy", np.zeros(50)),
+        ("new_joint_vecs/b.npy", np.zeros((50, 0))),
+        ("new_joint_vecs/b.npy", np.full((50, 8), "a")),
+        ("new_joint_vecs/b.npy", np.full((50, 8), None)),
+        ("texts/b.txt", b"\xe9t\xe9"),
+    ],
+)
+def test_a_damaged_clip_is_named_and_left_out(monkeypatch, tmp_path, file, content):
+    path = humanml3d_folder(tmp_path) / file
+    np.save(path, content) if isinstance(content, np.ndarray) else path.write_bytes(content)
+    monkeypatch.setenv("GENTOK_DATA", str(tmp_path))
+    with pytest.warns(UserWarning, match=rf"{path.name} .*; the clip is left out"):
+        clips = clips_module.humanml3d()
+    assert clips.pairs == [(0, "clip a")]
+
+
+def test_clips_of_two_widths_are_refused(monkeypatch, tmp_path):
+    folder = humanml3d_folder(tmp_path)
+    np.save(folder / "new_joint_vecs" / "b.npy", np.zeros((50, 9), np.float32))
+    monkeypatch.setenv("GENTOK_DATA", str(tmp_path))
+    with pytest.raises(ValueError, match=r"b\.npy holds 9 features a frame, .* before it 8"):
+        clips_module.humanml3d()
+
+
+def test_odd_lines_and_times_of_captions(monkeypatch, tmp_path):
+    """As they stand in the public files: a byte order mark, nan, times behind the end or mixed."""
+    folder = humanml3d_folder(tmp_path, names=("a",), frames=100)
+    lines = ("whole#x#nan#nan", "to the end#x#2.0#99.0", "back#x#4.0#1.0", "#x#0.0#0.0", "",
+             "before#x#-3.0#2.5", "never#x#1e300#1e308", "bare")  # fmt: skip
+    (folder / "texts" / "a.txt").write_text("\ufeff" + "\r\n".join(lines), encoding="utf-8")
+    (folder / "train.txt").write_text("\ufeffa\r\n", encoding="utf-8")
+    monkeypatch.setenv("GENTOK_DATA", str(tmp_path))
+    clips = clips_module.humanml3d()
+    assert [(len(clips.features[i]), words) for i, words in clips.pairs] == [
+        (60, "to the end"), (50, "before"), (100, "whole"), (100, "never"), (100, "bare")
+    ]  # fmt: skip
+
+
 def test_published_plans_are_the_released_ones():
     gpu = Profile("gpu", (0,), "cpu")
     for name in recipe.PUBLISHED:

@@ -142,3 +142,29 @@ def test_commitment_is_the_mean_over_levels():
 def test_wrong_width_is_refused():
     with pytest.raises(ValueError, match=r"z must be \(..., 4\)"):
         rvq(1)(torch.zeros(2, 3))
+
+
+def test_draws_do_not_depend_on_autocast():
+    """In bfloat16 the distances to 100, 100.25 and 100.5 would be one."""
+    book = torch.tensor([[100.0], [100.25], [100.5]])
+    drawn = []
+    for enabled in (False, True):
+        torch.manual_seed(0)
+        vq = SampledQuantizer(3, 1, decay=1.0, temperature=0.01)
+        vq(book)  # the first batch becomes the codebook
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=enabled):
+            drawn.append(vq(book.repeat(20, 1))[1].tolist())
+    assert drawn[0] == drawn[1] and set(drawn[0]) == {0, 1, 2}
+
+
+def test_latents_that_cannot_be_learned_from_are_refused():
+    vq = SampledQuantizer(3, 2, decay=0.9, temperature=0.5)
+    for z, words in (
+        (torch.zeros(0, 2), "at least one latent"),
+        (torch.tensor([[0.0, torch.nan]]), "z must be finite"),
+    ):
+        with pytest.raises(ValueError, match=words):
+            vq(z)
+    assert not vq.started
+    with pytest.raises(ValueError, match="learns in float32"):
+        vq.bfloat16()(torch.randn(5, 2))

@@ -1,8 +1,11 @@
 """Checkpoints: what is written comes back, and nothing half-written or foreign is taken for one."""
 
+import json
 import os
 import resource
 import stat
+from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 import torch
@@ -12,7 +15,9 @@ from safetensors.torch import save_file
 from torch import nn
 from toy_training import Game, Inner, ToyConfig, train_game
 
-from gentok.training.checkpoint import load_checkpoint, load_model, load_weights, save
+from gentok.training.checkpoint import HEADER, digest_of, load_checkpoint, read_header, save
+from gentok.training.configs import may_open, restore_config
+from gentok.training.loading import load_model, load_weights
 
 
 def test_round_trip(tmp_path):
@@ -144,3 +149,61 @@ def test_load_weights_is_all_or_nothing():
         load_weights(net, {**{f"m.{k}": v for k, v in net.state_dict().items()},
                            "m.extra": torch.ones(1)}, "m.", "it")  # fmt: skip
     assert torch.equal(net.weight, before)
+
+
+def test_a_checkpoint_from_before_there_were_digests_loads(tmp_path):
+    """As the book's weights are, and with the history in the header."""
+    meta = {"step": 1, "history": [{"step": 0, "loss": 0.1}], "config": None}
+    path = tmp_path / "a.safetensors"
+    save_file({"a": torch.ones(2)}, path, metadata={HEADER: json.dumps(meta)})
+    tensors, read = load_checkpoint(path)
+    assert read == meta and torch.equal(tensors["a"], torch.ones(2))
+    assert digest_of(path) is None and digest_of(tmp_path / "nothing") is None
+
+
+def test_a_long_history_does_not_fill_the_header(tmp_path):
+    rows = [{"step": step, "loss": step / 3} for step in range(20_000)]
+    path = save(tmp_path / "a.safetensors", {"a": torch.ones(2)}, {"history": rows})
+    tensors, meta = load_checkpoint(path)
+    assert meta["history"] == rows and tensors.keys() == {"a"}
+    assert int.from_bytes(path.read_bytes()[:8], "little") < 1000
+    assert read_header(path) == ({"a": (2,)}, {})
+
+
+def test_every_bit_counts(tmp_path):
+    """Whatever bit of the numbers is flipped, the file is refused."""
+    path = save(tmp_path / "a.safetensors", {"a": torch.zeros(3)}, {"step": 1})
+    content = path.read_bytes()
+    start = 8 + int.from_bytes(content[:8], "little")
+    for place in range(start, len(content)):
+        spoilt = bytearray(content)
+        spoilt[place] ^= 1 << place % 8
+        path.write_bytes(spoilt)
+        with pytest.raises(ValueError, match="its content is not what was written"):
+            load_checkpoint(path)
+
+
+def test_a_device_or_a_folder_is_never_replaced(tmp_path):
+    (tmp_path / "folder").mkdir()
+    for place in (tmp_path / "folder", Path(os.devnull)):
+        with pytest.raises(OSError, match="could not save checkpoint .* is no regular file"):
+            save(place, {"a": torch.ones(1)}, {})
+    assert stat.S_ISCHR(os.stat(os.devnull).st_mode)
+
+
+def test_names_in_a_checkpoint_are_opened_only_if_the_book_knows_them():
+    config = restore_config(Names, {"network": "stranger/network", "sizes": [[1, 2], [3, 4]]})
+    assert config == Names("stranger/network", ((1, 2), (3, 4)))
+    with pytest.raises(ValueError, match=r"'stranger/network' is named by the checkpoint alone"):
+        may_open(config.network, ("ours/network",), "network")
+    known = restore_config(Names, {"network": "ours/network"}).network
+    assert not may_open(known, ("ours/network",), "network"), "the hub is not asked"
+    assert may_open("mine", ("ours/network",), "network"), "the reader names what the reader likes"
+
+
+@dataclass(frozen=True)
+class Names:
+    """A configuration that names a network."""
+
+    network: str | None = None
+    sizes: tuple[tuple[int, int], ...] = ()

@@ -15,11 +15,21 @@ import pandas as pd
 import pytest
 import torch
 from torch import nn
-from toy_training import Game, Regression, batches, game, same_run, train_blocks, train_game
+from toy_training import (
+    Game,
+    Regression,
+    ToyConfig,
+    batches,
+    game,
+    same_run,
+    train_blocks,
+    train_game,
+)
 
 from gentok.book.records import checkout
 from gentok.nn.player import Player, frozen
 from gentok.training.checkpoint import load_checkpoint
+from gentok.training.loading import load_model
 from gentok.training.loop import fit, schedule_factor
 
 TOY = Path(__file__).parents[1] / "toy_training.py"
@@ -429,10 +439,12 @@ def test_a_constant_run_may_go_on_for_longer(tmp_path):
     same_run(long, grown)
 
 
-def test_resume_of_a_finished_run_returns_it(tmp_path):
+def test_resume_of_a_finished_run_returns_it_and_says_so(tmp_path, capfd):
     out = tmp_path / "run.safetensors"
     first = train_game(out, 3)
+    capfd.readouterr()
     again = train_game(out, 3, resume=True)
+    assert capfd.readouterr().err == "complete already: 3 of 3 steps\n"
     assert again.history == first.history
     assert all(map(torch.equal, first.ema.state_dict().values(), again.ema.state_dict().values()))
 
@@ -457,8 +469,66 @@ def test_resume_refuses_another_model(tmp_path):
     fit(Regression(), batches, steps=2, out=out, clip=1.0)
     other = nn.Linear(4, 1)
     other.loss = lambda batch, step: (other(batch["x"]).mean(), {})
-    with pytest.raises(ValueError, match=r"another model or preset: bias is absent there"):
+    with pytest.raises(ValueError, match=r"another model or preset: model.bias is absent there"):
         fit(other, batches, steps=2, out=out, resume=True, clip=1.0)
+
+
+def test_a_stage_is_not_put_together_with_another_run(tmp_path):
+    first, out = tmp_path / "run.tokenizer.safetensors", tmp_path / "run.safetensors"
+    train_game(first, 3)
+    train_game(out, 3, after=first)
+    train_game(out, 3, after=first, resume=True)
+    load_model(out, ToyConfig, Game, after=first)
+    first.unlink()
+    load_model(out, ToyConfig, Game, after=first)  # nothing is there that it could contradict
+    train_game(first, 4)
+    with pytest.raises(ValueError, match=r"run\.safetensors was trained on another .*tokenizer"):
+        load_model(out, ToyConfig, Game, after=first)
+    with pytest.raises(ValueError, match="was trained on another"):
+        train_game(out, 3, after=first, resume=True)
+
+
+def test_a_run_moves_to_another_folder_and_goes_on(tmp_path):
+    whole, here, there = (tmp_path / n / "run.safetensors" for n in ("whole", "here", "there"))
+    train_game(whole, 9)
+
+    def crash(step, model):
+        if step == 4:
+            raise RuntimeError("power cut")
+
+    with pytest.raises(RuntimeError, match="power cut"):
+        train_game(here, 9, save_every=2, on_step=crash)
+    here.parent.rename(there.parent)
+    train_game(there, 9, resume=True)
+    same_run(whole, there)
+
+
+def test_two_runs_do_not_share_a_file(tmp_path):
+    out = tmp_path / "run.safetensors"
+    code = (
+        "import sys; from pathlib import Path; from gentok.training.outputs import only_writer\n"
+        "with only_writer(Path(sys.argv[1])): print('held', flush=True); sys.stdin.read()\n"
+    )
+    other = subprocess.Popen(
+        [sys.executable, "-c", code, str(out)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    )
+    assert other.stdout.readline() == b"held\n"
+    try:
+        with pytest.raises(ValueError, match="out: another run is writing"):
+            train_game(out, 3)
+    finally:
+        other.communicate()
+    train_game(out, 3)
+    assert os.listdir(tmp_path) == [out.name]
+
+
+def test_what_a_killed_save_left_is_swept_though_the_run_is_done(tmp_path):
+    out = tmp_path / "run.safetensors"
+    train_game(out, 3)
+    (tmp_path / f".{out.name}.tmp").mkdir()
+    (tmp_path / f".{out.name}.lock").touch()
+    train_game(out, 3, resume=True)
+    assert os.listdir(tmp_path) == [out.name]
 
 
 # --- bad input ----------------------------------------------------------------------------------
@@ -504,10 +574,10 @@ def test_bad_models_and_batches():
 
 
 def test_says_where_it_is_in_a_pipe_unless_told_not_to(capfd):
-    fit(Regression(), batches, steps=21, log_every=1, clip=1.0)
+    fit(Regression(), batches, steps=25, log_every=10, clip=1.0)
     out, err = capfd.readouterr()
-    words = [line.split()[:2] for line in err.splitlines()]
-    assert out == "" and words == [["step", "10/21"], ["step", "20/21"], ["step", "21/21"]]
+    words = [line.split()[:3] for line in err.splitlines()]
+    assert out == "" and words == [["step", f"{n}/25", "loss"] for n in (11, 21, 25)]
     fit(Regression(), batches, steps=21, clip=1.0, progress=False)
     assert capfd.readouterr() == ("", "")
 

@@ -12,6 +12,7 @@ from torch import nn
 
 from gentok.data import ImageSet
 from gentok.training import weights as weights_file
+from gentok.training.checkpoint import HEADER
 from gentok.training.weights import Learned, Weights, digest, fetch, find, read, read_header, write
 
 
@@ -142,3 +143,17 @@ def test_naming_the_loader_imports_no_torch():
     code = "import gentok, sys, json; print(json.dumps('torch' in sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert json.loads(done.stdout) is False
+
+
+def test_a_header_that_is_none_is_refused_by_name(tmp_path):
+    path = tmp_path / "toy.safetensors"
+    tensors = {"a": torch.ones(2)}
+    for content in (b"", b"\xff" * 40, None, {}, {HEADER: "{"}, {HEADER: "[1]"}):
+        if isinstance(content, bytes):
+            path.write_bytes(content)
+        else:
+            save_file(tensors, path, content)
+        with pytest.raises(ValueError, match=r"toy\.safetensors is"):
+            read_header(path)
+    with pytest.raises(FileNotFoundError, match="absent"):
+        read_header(tmp_path / "absent.safetensors")

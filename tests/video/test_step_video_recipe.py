@@ -315,6 +315,29 @@ def test_clips_of_a_folder_are_bucketed_and_cut_at_random(tmp_path):
         clip_batches(tmp_path / "long", 1, (1,), 16, 16, 0)
 
 
+def test_a_damaged_clip_is_named_and_passed_over(tmp_path):
+    for name in "abc":
+        draw_clip(tmp_path / name, 5, words=name)
+    expected = clip_batches(tmp_path, 20, (2,), 16, 16, 0)(0)
+    for path in (tmp_path / "b").glob("*.png"):
+        path.write_bytes(path.read_bytes()[:20])
+    with pytest.warns(UserWarning, match=r"/b/.*; the next clip takes its place"):
+        video, words = clip_batches(tmp_path, 20, (2,), 16, 16, 0)(0)
+    assert "b" in expected[1] and words == ["c" if w == "b" else w for w in expected[1]]
+    kept = torch.tensor([word != "b" for word in expected[1]])
+    assert torch.equal(video[kept], expected[0][kept])
+
+
+@pytest.mark.parametrize("content", [b"", b" \n", b"\xe9t\xe9"])
+def test_a_caption_that_is_no_text_is_named(tmp_path, content):
+    draw_clip(tmp_path / "one", 3)
+    (tmp_path / "one" / "caption.txt").write_bytes(content)
+    with pytest.raises(ValueError, match=r"one/caption\.txt"):
+        clip_batches(tmp_path, 1, (2,), 16, 16, 0)(0)
+    (tmp_path / "one" / "caption.txt").write_bytes(b"\xef\xbb\xbfa ball\r\n")
+    assert clip_batches(tmp_path, 1, (2,), 16, 16, 0)(0)[1] == ["a ball"]
+
+
 def test_a_window_is_as_large_as_it_can_be():
     whole = window((320, 192), (160, 96), np.array([0.9, 0.3]))
     assert whole == pytest.approx((0, 0, 320, 192))

@@ -16,8 +16,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from gentok.measure.features import SmallClassifier, load_classifier
+from gentok.training.configs import may_open
 
 SUBSTITUTES = ("world", "photographs")  # classifiers whose weights come with the book
+KNOWN = ("facebook/dinov2-large",)  # what a checkpoint may name: the presets' network
 
 
 class FrozenNetwork:
@@ -69,8 +71,9 @@ def foundation_network(name: str) -> FrozenNetwork:
 def _load_dinov2(name: str) -> nn.Module:
     from transformers import Dinov2Model  # slow to import, and only published presets need it
 
+    local = not may_open(name, KNOWN, "network")
     try:
-        return Dinov2Model.from_pretrained(name)
+        return Dinov2Model.from_pretrained(name, local_files_only=local)
     except OSError as error:
         where = "folder" if Path(name).exists() else "folder or hub name"
         raise FileNotFoundError(

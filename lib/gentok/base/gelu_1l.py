@@ -8,7 +8,6 @@ positions, layer norm before each half, exact GELU, a bias on the logits.
 Shapes: N contexts, T tokens a context, D width, H heads of d channels, V vocabulary.
 """
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,6 +17,7 @@ from torch import Tensor, nn
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from gentok.base.language_model import ResidualModel
+from gentok.data.files import check_finite, read_json, read_tensors, reading
 
 HUB = "NeelNanda/GELU_1L512W_C4_Code"
 TOKENIZER = "NeelNanda/gpt-neox-tokenizer-digits"
@@ -174,22 +174,44 @@ def load(model: str | Path = HUB, download: bool = False) -> Gelu1L:
 
     Raises:
         FileNotFoundError: if a file is missing.
-        ValueError: if it is another architecture, or the weights do not have the sizes stated.
+        ValueError: if a file is damaged, it is another architecture, or the weights do not have
+            the sizes stated.
     """
     files = [_find(model, name, download) for name in ("config.json", WEIGHTS_FILE)]
-    stated = json.loads(files[0].read_text(encoding="utf-8"))
+    stated = read_json(files[0])
     kind = stated.get("act_fn"), stated.get("normalization", stated.get("normalization_type"))
     if kind != ("gelu", "LN"):
         raise ValueError(f"model {model!s} has activation and norm {kind}, not ('gelu', 'LN')")
     sizes = {name: stated[name] for name in Gelu1LConfig.__dataclass_fields__ if name in stated}
-    network = Gelu1L(Gelu1LConfig(**sizes), _tokenizer(model, stated, download))
-    state = torch.load(files[1], map_location="cpu", weights_only=True)
+    if wrong := [name for name, size in sizes.items() if type(size) is not int or size < 1]:
+        raise ValueError(f"{files[0]}: {wrong[0]} must be 1 or more, got {sizes[wrong[0]]!r}")
+    state = read_tensors(files[1])
     state = {k: v.float() for k, v in state.items() if k.rpartition(".")[2] not in BUFFERS}
-    try:
-        network.load_state_dict(state)
-    except RuntimeError as error:
-        raise ValueError(f"weights {files[1]} do not fit {files[0]}: {error}") from error
+    check_finite(files[1], state)
+    _check_shapes(Gelu1LConfig(**sizes), state, files)
+    network = Gelu1L(Gelu1LConfig(**sizes), _tokenizer(model, stated, download))
+    network.load_state_dict(state)
     return network.eval()
+
+
+def _check_shapes(config: Gelu1LConfig, state: dict[str, Tensor], files: list[Path]) -> None:
+    """ValueError unless the weights are those of the configuration; takes no memory for them."""
+    found = {name: tensor.shape for name, tensor in state.items()}
+    layers = {name.split(".")[1] for name in state if name.startswith("blocks.")}
+    if config.n_layers != len(layers):  # before any of them is built
+        raise ValueError(
+            f"weights {files[1]} do not fit {files[0]}: {len(layers)} layers, "
+            f"{config.n_layers} stated"
+        )
+    with torch.device("meta"), reading(files[0], "configuration"):
+        wanted = {name: p.shape for name, p in Gelu1L(config).named_parameters()}
+    for name in sorted(wanted.keys() | found.keys()):
+        if wanted.get(name) != found.get(name):
+            here, there = (tuple(shapes.get(name, ())) for shapes in (found, wanted))
+            raise ValueError(
+                f"weights {files[1]} do not fit {files[0]}: {name} is {here or 'absent'}, "
+                f"{there or 'absent'} stated"
+            )
 
 
 def _find(model: str | Path, name: str, download: bool) -> Path:
@@ -214,8 +236,11 @@ def _find(model: str | Path, name: str, download: bool) -> Path:
 def _tokenizer(model: str | Path, stated: dict, download: bool) -> PreTrainedTokenizerFast | None:
     """The tokenizer beside the weights, or the one that the configuration names."""
     inside = Path(model).is_dir() and (Path(model) / "tokenizer.json").is_file()
-    name = str(model) if inside else stated.get("tokenizer_name", TOKENIZER)
+    name = str(model) if inside else str(stated.get("tokenizer_name") or TOKENIZER)
+    if inside:
+        with reading(Path(model) / "tokenizer.json", "tokenizer"):
+            return AutoTokenizer.from_pretrained(name, local_files_only=True)
     try:
-        return AutoTokenizer.from_pretrained(name, local_files_only=inside or not download)
+        return AutoTokenizer.from_pretrained(name, local_files_only=not download)
     except OSError:
         return None

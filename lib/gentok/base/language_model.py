@@ -24,6 +24,9 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
+from gentok.data.files import check_finite, reason
+
+WEIGHTS_FILES = ("*.safetensors", "*.bin")
 END_OF_TEXT = "<|endoftext|>"
 
 
@@ -191,28 +194,45 @@ def load(model: str | Path, download: bool = False) -> LanguageModel:
 
     Raises:
         FileNotFoundError: if the folder or the cached copy is missing or incomplete.
-        ValueError: if the weights are of another architecture.
+        ValueError: if a file is damaged, or the weights are of another architecture or sizes.
     """
     name, folder = str(model), Path(model)
     local = folder.is_dir() or not download
+    where = "on this machine" if local else "on this machine or the hub"
+    absent = FileNotFoundError(
+        f"model {name!r} not found {where}; pass a folder with config.json, weights and "
+        "tokenizer, or a name on the hub and download=True with the network up"
+    )
+    weights = [path for pattern in WEIGHTS_FILES for path in folder.glob(pattern)]
+    if folder.is_dir() and not (weights and (folder / "config.json").is_file()):
+        raise absent
     try:
-        if folder.is_dir() and not (folder / "config.json").is_file():
-            raise OSError("no config.json")
-        # First the small file: the weights of another architecture must not be read as this one's.
-        kind = AutoConfig.from_pretrained(name, local_files_only=local).model_type
-        if kind != "gpt_neox":
-            raise ValueError(f"model {name!r} is a {kind}, not a gpt_neox")
-        network = GPTNeoXForCausalLM.from_pretrained(
-            name, local_files_only=local, dtype=torch.float32
-        )
-        tokenizer = AutoTokenizer.from_pretrained(name, local_files_only=local)
+        return LanguageModel(*_open(name, local)).eval()
     except OSError as error:
-        where = "on this machine" if local else "on this machine or the hub"
-        raise FileNotFoundError(
-            f"model {name!r} not found {where}; pass a folder with config.json, weights and "
-            "tokenizer, or a name on the hub and download=True with the network up"
-        ) from error
-    return LanguageModel(network, tokenizer).eval()
+        if not folder.is_dir():
+            raise absent from error
+        raise ValueError(f"model {name!r} cannot be read: {reason(error)}") from error
+    except Exception as error:  # JSON, safetensors, pickle and the checks of sizes
+        raise ValueError(f"model {name!r} cannot be read: {reason(error)}") from error
+
+
+def _open(name: str, local: bool) -> tuple[GPTNeoXForCausalLM, PreTrainedTokenizerFast]:
+    """Network and tokenizer; ValueError unless the weights are all there, finite and of its kind.
+
+    `transformers` gives random numbers to weights that are absent, with a warning that is easily
+    missed.
+    """
+    # First the small file: the weights of another architecture must not be read as this one's.
+    config = AutoConfig.from_pretrained(name, local_files_only=local)
+    if config.model_type != "gpt_neox":
+        raise ValueError(f"it is a {config.model_type}, not a gpt_neox")
+    network, info = GPTNeoXForCausalLM.from_pretrained(
+        name, local_files_only=local, dtype=torch.float32, output_loading_info=True
+    )
+    if lacking := sorted(info["missing_keys"]):
+        raise ValueError(f"its weights lack {lacking[:3]}")
+    check_finite(name, dict(network.named_parameters()))
+    return network, AutoTokenizer.from_pretrained(name, local_files_only=local)
 
 
 def save(model: LanguageModel, folder: str | Path) -> None:

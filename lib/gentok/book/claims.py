@@ -187,6 +187,9 @@ def read_plan(path: Path) -> Plan:
         content = tomllib.loads(path.read_text(encoding="utf-8"))
         if unknown := content.keys() - {"claim", "gate"}:
             raise ValueError(f"unknown tables {sorted(unknown)}")
+        for name, entries in content.items():
+            if not isinstance(entries, list) or not all(isinstance(e, dict) for e in entries):
+                raise ValueError(f"[[{name}]] must be tables, got {entries!r:.60}")
         gates = tuple(_entry(entry, _gate) for entry in content.get("gate", []))
         claims = tuple(_entry(entry, _claim) for entry in content.get("claim", []))
         for name, found in (("claim", claims), ("gate", gates)):
@@ -196,7 +199,7 @@ def read_plan(path: Path) -> Plan:
         for claim in claims:
             if missing := set(claim.gates) - {gate.id for gate in gates}:
                 raise ValueError(f"claim {claim.id!r} names unknown gates {sorted(missing)}")
-    except (ValueError, tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"claims {path}: {error}") from error
     return Plan(claims, gates)
 
@@ -204,10 +207,29 @@ def read_plan(path: Path) -> Plan:
 def _entry(entry: dict[str, Any], build):
     """Build a claim or a gate; errors name it."""
     try:
+        _check_kinds(entry)
         return build(entry)
     except (TypeError, KeyError, ValueError) as error:
         reason = f"lacks {error}" if isinstance(error, KeyError) else error
         raise ValueError(f"{entry.get('id', 'an entry without id')}: {reason}") from error
+
+
+def _check_kinds(entry: dict[str, Any]) -> None:
+    """ValueError unless numbers are finite, lists of names lists, and all other fields words."""
+    for field, value in entry.items():
+        if field in ("at_most", "at_least", "smallest"):
+            right = value == NOT_STATED or type(value) in (int, float) and math.isfinite(value)
+        elif field in ("system", "baseline", "arm", "minus"):
+            right = isinstance(value, str | dict)
+            if isinstance(value, dict):
+                _check_kinds(value)
+        elif field in ("gates", "weights"):
+            kind = str if field == "gates" else int | float
+            right = isinstance(value, list) and all(isinstance(item, kind) for item in value)
+        else:
+            right = isinstance(value, bool if field == "planned" else str)
+        if not right:
+            raise ValueError(f"{field} cannot be {value!r:.60}")
 
 
 def _side(value: str | dict[str, Any], metric: str, alone: bool = True) -> Side:

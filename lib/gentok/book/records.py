@@ -42,7 +42,11 @@ DATA = (
 PLACES = [Path(place) / "share" / "gentok" for place in DATA]
 # Where an installed wheel keeps records, claims and weights.
 SHARED = next((place for place in PLACES if place.is_dir()), PLACES[0])
-MADE = ("ended", "machine", "versions", "code")
+# What is read of a record, and of which kind it is.
+EXPERIMENT = {"made": dict, "seconds": float | int, "seeds": list, "rows": list, "renewals": list}
+EXPERIMENT |= {"gates": list}
+MADE = {"ended": str, "machine": dict, "versions": dict, "code": str}
+GATE = {"id": str, "passed": bool}
 PACKAGES = ("numpy", "torch")  # beside gentok and Python, the versions that matter for numbers
 
 
@@ -115,22 +119,34 @@ def read_record(path: Path) -> dict[str, Any]:
     """
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
-        _ = record["system"]
-        for name, experiment in record["experiments"].items():
-            for field in ("made", "seconds", "seeds", "rows", "renewals", "gates"):
-                if field not in experiment:
-                    raise ValueError(f"experiment {name!r} lacks {field!r}")
-            for field in MADE:
-                if field not in experiment["made"]:
-                    raise ValueError(f"experiment {name!r} lacks 'made'.{field!r}")
-            for row in experiment["rows"]:
-                _ = row["variant"], row["seed"]
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"record {path} is no JSON: {error}") from error
-    except (KeyError, TypeError, AttributeError, ValueError) as error:
-        reason = error if isinstance(error, ValueError) else f"lacks {error}"
-        raise ValueError(f"record {path}: {reason}") from error
+    try:
+        _check(record, "the record", {"system": str, "experiments": dict})
+        for name, experiment in record["experiments"].items():
+            _check(experiment, f"experiment {name!r}", EXPERIMENT)
+            _check(experiment["made"], f"experiment {name!r}: 'made'", MADE)
+            for row in experiment["rows"]:
+                _check(row, f"experiment {name!r}: a row", {"variant": str, "seed": int})
+            for renewal in experiment["renewals"]:
+                _check(renewal, f"experiment {name!r}: a renewal", {"code": str})
+            for gate in experiment["gates"]:
+                _check(gate, f"experiment {name!r}: a gate", GATE)
+    except ValueError as error:
+        raise ValueError(f"record {path}: {error}") from error
     return record
+
+
+def _check(entry: Any, name: str, fields: dict[str, type]) -> None:
+    """ValueError unless ``entry`` is an object with these fields, each of its kind."""
+    if not isinstance(entry, dict):
+        raise ValueError(f"{name} must be an object, got {type(entry).__name__}")
+    for field, kind in fields.items():
+        if field not in entry:
+            raise ValueError(f"{name} lacks {field!r}")
+        if not isinstance(entry[field], kind):
+            found = type(entry[field]).__name__
+            raise ValueError(f"{name}: {field!r} must be {kind.__name__}, got {found}")
 
 
 def find_record(slug: str) -> dict[str, Any]:

@@ -29,7 +29,7 @@ from gentok.base.recipe import WEIGHTS as BASE
 from gentok.book import registry
 from gentok.book.records import use_installed_weights
 from gentok.measure.throughput import training_share
-from gentok.training.checkpoint import load_checkpoint
+from gentok.training.checkpoint import read_header as read_checkpoint_header
 from gentok.training.profiles import Profile, profile
 from gentok.training.weights import (
     CHECKOUT,
@@ -153,7 +153,7 @@ def _stages(out: Path) -> dict[str, Any]:
     """Steps, seconds and settings of every stage, from the checkpoints of the training."""
     found = {}
     for path in sorted(out.parent.glob(f"{out.stem}*{out.suffix}")):
-        meta = load_checkpoint(path)[1]
+        meta = read_checkpoint_header(path)[1]
         if "settings" in meta:  # not the copy of a tokenizer that was trained before
             name = path.name[len(out.stem) :].removesuffix(out.suffix).strip(".-") or "main"
             keys = ("model", "step", "seconds", "settings")

@@ -14,11 +14,13 @@ import torch
 from torch import Tensor
 
 from gentok.data import folder
+from gentok.data.files import read_array
 from gentok.data.imageset import batches, generator
 from gentok.data.world_solids import SOLID_NAMES, sample_mesh, solid_mesh
 
 RESOLUTION = 32  # cells of the meshes that clouds are drawn from: finer than any cloud here
 STRETCH = 0.5  # log of the largest factor of an axis; two axes differ by up to e
+FARTHEST, SMALLEST = 1e30, 1e-9  # a coordinate of a file, and the extent of its cloud
 FOLDER = "clouds"  # of GENTOK_DATA: clouds/<class>/*.npy
 
 # Objects: each part is (name, solid, centre, half sizes); sizes are drawn anew for every object.
@@ -176,19 +178,14 @@ def read_cloud(path: Path, num_points: int) -> Tensor:
         ValueError: if the file is damaged, holds fewer points, another width or numbers that are
             not finite, or all its points are one.
     """
-    try:
-        array = np.load(path, allow_pickle=False)
-    except (ValueError, OSError, EOFError) as error:
-        raise ValueError(f"{path} is not a readable .npy file: {error}") from error
-    if not isinstance(array, np.ndarray):
-        raise ValueError(f"{path} is an archive of arrays (.npz), not one array")
+    array = read_array(path)
     if array.ndim != 2 or array.shape[1] < 3 or len(array) < num_points:
         raise ValueError(f"{path} must be ({num_points} or more, 3), got {array.shape}")
-    if array.dtype.kind not in "fiu" or not np.isfinite(array[:, :3]).all():
-        raise ValueError(f"{path} must hold finite numbers, got {array.dtype}")
+    if array.dtype.kind not in "fiu" or not float(np.abs(array[:, :3]).max()) <= FARTHEST:
+        raise ValueError(f"{path} must hold numbers up to {FARTHEST:g}, got {array.dtype}")
     # In float64: coordinates of maps, around 4.5e6, lose their shape in float32.
     points = torch.from_numpy(array[:, :3].astype(np.float64))
-    if torch.equal(points.amin(0), points.amax(0)):
+    if not (points.amax(0) - points.amin(0)).max() >= SMALLEST:
         raise ValueError(f"{path}: all its points are one")
     return normalize(points).float()
 

@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 
 from gentok.data import folder
+from gentok.data.files import read_text
 from gentok.data.imageset import ImageSet, to_uint8
 
 SHAKESPEARE = "text/tinyshakespeare.txt"
@@ -47,7 +48,7 @@ def text(source: str = "pydoc", download: bool = False) -> str:
         download: fetch "tinyshakespeare" from the hub where the folder has none.
 
     Raises:
-        ValueError: if ``source`` is neither of the two.
+        ValueError: if ``source`` is neither of the two, or the file is empty or not UTF-8.
         FileNotFoundError: if "tinyshakespeare" is not in the folder and not to be downloaded.
     """
     if source == "pydoc":
@@ -58,7 +59,10 @@ def text(source: str = "pydoc", download: bool = False) -> str:
         raise ValueError(f"source must be 'pydoc' or 'tinyshakespeare', got {source!r}")
     path = folder.find(SHAKESPEARE)
     if path is not None:
-        return path.read_text(encoding="utf-8")
+        words = read_text(path)
+        if not words.strip():
+            raise ValueError(f"{path} holds no text")
+        return words
     if not download:
         raise folder.missing(
             "tinyshakespeare", SHAKESPEARE, "text('tinyshakespeare', download=True)"

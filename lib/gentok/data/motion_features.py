@@ -133,8 +133,13 @@ def feature_scale(features: Tensor, bias: float = 5.0) -> tuple[Tensor, Tensor]:
 
     Returns:
         mean and spread, (D,) each.
+
+    Raises:
+        ValueError: if there are fewer than two rows, or one is not finite.
     """
     rows = features.flatten(0, -2)
+    if len(rows) < 2 or not rows.isfinite().all():
+        raise ValueError(f"features must be two finite rows or more, got {tuple(features.shape)}")
     spread = rows.std(0)
     for name, columns in feature_slices((features.shape[-1] + 1) // 12).items():
         loud = name in ("yaw_velocity", "ground_velocity", "height", "contacts")

@@ -1,9 +1,12 @@
 """One picture from one file: upright, RGB, whole, or an error that names the file."""
 
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 from PIL import Image, ImageOps
+
+from gentok.data.files import reason
 
 SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp")
 
@@ -28,12 +31,21 @@ def read_picture(path: Path) -> Image.Image:
     """
     if not path.is_file():
         raise FileNotFoundError(f"no picture {path}")
+    return decode_picture(path, str(path))
+
+
+def decode_picture(source: Path | BinaryIO, where: str) -> Image.Image:
+    """As `read_picture`, of a file or of bytes in memory; ``where`` names them.
+
+    Raises:
+        ValueError: if they are no picture, damaged, or too large to be one.
+    """
     try:
-        with Image.open(path) as picture:
+        with Image.open(source) as picture:
             upright = ImageOps.exif_transpose(picture)
             return _eight_bits(upright).convert("RGB")
     except Exception as error:  # Pillow's decoders raise a dozen kinds
-        raise ValueError(f"{path} cannot be read as a picture: {error}") from error
+        raise ValueError(f"{where} cannot be read as a picture: {reason(error)}") from error
 
 
 def _eight_bits(picture: Image.Image) -> Image.Image:

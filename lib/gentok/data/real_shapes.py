@@ -4,9 +4,8 @@ Motion: the clips of DeepMimic (Peng et al. 2018), on the skeleton of `gentok.da
 Wavefront OBJ files, such as the teapot or the Stanford bunny.
 """
 
-import math
 import warnings
-import zipfile
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,11 +14,14 @@ import torch
 from torch import Tensor
 
 from gentok.data import folder
+from gentok.data.files import read_archive, reading
 from gentok.data.motion import JOINTS, Motion, quaternion
 from gentok.data.polygons import triangulate
 
 MOCAP = "motion/deepmimic.npz"
 WIDTH = 44  # duration 1, root position 3, root quaternion 4, then the joints
+FARTHEST = 1e30  # of a coordinate of a mesh: areas are products of two
+SHORTEST, LONGEST = 1e-4, 60.0  # seconds that a frame can last
 # In the file's order; 4 numbers are a quaternion, 1 is an angle about z (knees and elbows).
 CHANNELS = (
     *(("chest", 4), ("neck", 4)),
@@ -60,19 +62,21 @@ def mocap() -> dict[str, Motion]:
     path = folder.find(MOCAP)
     if path is None:
         raise folder.missing("motion capture (DeepMimic's clips, frames x 44)", MOCAP)
-    try:
-        with np.load(path, allow_pickle=False) as archive:
-            arrays = {name: archive[name] for name in archive.files}
-    except (zipfile.BadZipFile, ValueError, OSError, EOFError) as error:
-        raise ValueError(f"{path} is not a readable .npz file: {error}") from error
-    for name, array in arrays.items():
-        if array.ndim != 2 or array.shape[1] != WIDTH or len(array) < 2:
-            raise ValueError(f"{path}: {name} must be (frames, {WIDTH}), got {array.shape}")
-        if array.dtype.kind not in "fiu" or not np.isfinite(array).all():
-            raise ValueError(f"{path}: {name} must hold finite numbers, got {array.dtype}")
-        if array[:, 0].min() < 0 or not np.median(array[:, 0]) > 0:  # the last frame may last 0
-            raise ValueError(f"{path}: {name} has frames of {array[:, 0].min():g} seconds")
-    return {n: _to_motion(torch.from_numpy(a.astype(np.float32)), n) for n, a in arrays.items()}
+    arrays = read_archive(path)
+    return {name: _to_motion(_frames(a, f"{path}: {name}"), name) for name, a in arrays.items()}
+
+
+def _frames(array: np.ndarray, where: str) -> Tensor:
+    """A clip as stored, (T, 44) float32, once it is known to be one."""
+    if array.ndim != 2 or array.shape[1] != WIDTH or len(array) < 2:
+        raise ValueError(f"{where} must be (frames, {WIDTH}), got {array.shape}")
+    if array.dtype.kind not in "fiu" or not float(np.abs(array).max()) <= np.finfo(np.float32).max:
+        raise ValueError(f"{where} must hold finite numbers, got {array.dtype}")
+    frames = torch.from_numpy(array.astype(np.float32))
+    # The last frame may last 0.
+    if frames[:, 0].min() < 0 or not SHORTEST <= frames[:, 0].median() <= LONGEST:
+        raise ValueError(f"{where} has frames of {frames[:, 0].min():g} seconds")
+    return frames
 
 
 @dataclass(frozen=True)
@@ -96,15 +100,15 @@ def read_obj(path: Path) -> Mesh:
             is no face, or the faces have no area.
     """
     vertices, polygons = [], []
-    for number, line in enumerate(path.read_text(errors="replace").splitlines(), 1):
-        kind, *parts = line.partition("#")[0].split() or [""]
+    for number, line in _lines(path):
+        kind, *parts = line.split() or [""]
         try:
             if kind == "v":
                 vertices.append(_vertex(parts))
             elif kind == "f":
                 polygons.append(_polygon(parts, len(vertices)))
         except (ValueError, IndexError) as error:
-            raise ValueError(f"{path}, line {number} cannot be read: {line.strip()!r}") from error
+            raise ValueError(f"{path}, line {number} cannot be read: {line!r:.80}") from error
     if not polygons or max(map(max, polygons)) >= len(vertices):
         raise ValueError(f"{path}: faces must name its {len(vertices)} vertices and be at least 1")
     corners = np.array(vertices)  # float64: coordinates of maps lie far from 0
@@ -118,9 +122,22 @@ def read_obj(path: Path) -> Mesh:
     return Mesh(points, torch.tensor(faces))
 
 
+def _lines(path: Path) -> Iterator[tuple[int, str]]:
+    """Numbered lines without comments; a backslash at the end joins the next line to a line."""
+    with reading(path, "OBJ file"):
+        text = path.read_text(encoding="utf-8-sig", errors="replace")
+    number, joined = 0, ""
+    for number, line in enumerate(text.split("\n"), 1):
+        line = joined + line.partition("#")[0].rstrip()
+        joined = line[:-1] + " " if line.endswith("\\") else ""
+        if not joined:
+            yield number, line
+    yield number, joined
+
+
 def _vertex(parts: list[str]) -> tuple[float, float, float]:
     x, y, z = (float(p) for p in parts[:3])
-    if not math.isfinite(x + y + z):
+    if not all(abs(c) <= FARTHEST for c in (x, y, z)):  # nor NaN
         raise ValueError("not finite")
     return x, y, z
 

@@ -7,7 +7,9 @@ Spoken digits: the Free Spoken Digit Dataset (Jackson et al.), 3,000 recordings 
 
 import io
 import pickle
+import struct
 import zipfile
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -16,9 +18,11 @@ import torch
 from torch import Tensor
 
 from gentok.data import folder
-from gentok.data.real_images import check_split, read_parquet
+from gentok.data.files import reading
+from gentok.data.real_images import check_split, class_labels, contents, read_parquet
 
 CHORALES = "chorales/Jsb16thSeparated.npz"
+PCM, EXTENSIBLE = 1, 0xFFFE  # format tags of WAV: plain samples; the true tag stands further on
 
 
 @dataclass(frozen=True)
@@ -51,37 +55,51 @@ class Sounds:
 def decode_wav(data: bytes, where: str) -> tuple[Tensor, int]:
     """16-bit mono WAV bytes to samples (L,) in [-1, 1] and the rate.
 
+    Chunks other than the format and the samples are passed over. Programs that write into a pipe
+    cannot know the length beforehand and state 0xFFFFFFFF: then the samples end with the file.
+
     Raises:
         ValueError: if they are damaged, of another kind, without samples or of no rate; ``where``
             names the file.
     """
-    import wave
-
-    try:
-        with wave.open(io.BytesIO(_plain_header(data))) as reader:
-            kind = (reader.getnchannels(), reader.getsampwidth())
-            rate, frames = reader.getframerate(), reader.readframes(reader.getnframes())
-            whole = len(frames) == 2 * reader.getnframes()
-    except (wave.Error, EOFError) as error:
-        raise ValueError(f"{where} cannot be decoded: {error or 'cut short'}") from error
-    if kind != (1, 2) or not whole:
-        raise ValueError(f"{where} must be whole 16-bit mono, got {kind} channels and bytes")
-    if not rate or not frames:
-        raise ValueError(f"{where} has {len(frames) // 2} samples at {rate} a second")
+    found: dict[bytes, bytes] = {}
+    with reading(where, "WAV file"):
+        for name, content in _chunks(data):
+            found.setdefault(name, content)
+        if b"fmt " not in found:
+            raise ValueError("it has no chunk 'fmt ' before its samples")
+        tag, channels, rate, _, block, bits = struct.unpack_from("<HHIIHH", found[b"fmt "])
+        if tag == EXTENSIBLE:
+            (tag,) = struct.unpack_from("<H", found[b"fmt "], 24)
+        frames = found[b"data"]
+        if (tag, channels, bits, block) != (PCM, 1, 16, 2) or len(frames) % 2:
+            raise ValueError(
+                f"format {tag}, {channels} channels of {bits} bits and {len(frames)} bytes; "
+                f"accepted: whole samples of 16-bit mono, format {PCM}"
+            )
+        if not rate or not frames:
+            raise ValueError(f"{len(frames) // 2} samples at {rate} a second")
     return torch.from_numpy(np.frombuffer(frames, "<i2").astype(np.float32) / 32768), rate
 
 
-def _plain_header(data: bytes) -> bytes:
-    """The same file under its plain format tag, if it has the extensible one for PCM.
+def _chunks(data: bytes) -> Iterator[tuple[bytes, bytes]]:
+    """Names and contents of the chunks of a RIFF file, up to the samples (Microsoft 1991, RIFF).
 
-    Python's reader before 3.12 does not know the tag 0xFFFE. The true one, 1, stands at the start
-    of the extension.
+    A chunk of odd length is followed by one byte that does not count.
     """
-    at = data.find(b"fmt ") + 8  # behind the name and the length of the chunk
-    extensible = at > 8 and data[at : at + 2] == b"\xfe\xff"
-    if extensible and data[at + 24 : at + 26] == b"\x01\x00":
-        return data[:at] + b"\x01\x00" + data[at + 2 :]
-    return data
+    if data[:4] != b"RIFF" or data[8:12] != b"WAVE":
+        raise ValueError(f"it begins with {data[:12]!r}; accepted: RIFF and WAVE")
+    at = 12
+    while at + 8 <= len(data):
+        name, length = struct.unpack_from("<4sI", data, at)
+        content = data[at + 8 : at + 8 + length]
+        if len(content) < length and not (name == b"data" and length == 0xFFFFFFFF):
+            raise ValueError(f"cut short: chunk {name!r} states {length} bytes, has {len(content)}")
+        yield name, content
+        if name == b"data":
+            return
+        at += 8 + length + length % 2
+    raise ValueError("cut short: it has no chunk 'data'")
 
 
 def spoken_digits(download: bool = False) -> Sounds:
@@ -112,14 +130,14 @@ def spoken_digits(download: bool = False) -> Sounds:
     else:
         raise folder.missing("spoken digits", relative, "spoken_digits(download=True)")
     decoded = [
-        decode_wav(row["bytes"], f"{where}: recording {i}") for i, row in enumerate(table["audio"])
+        decode_wav(data, f"{where}: recording {i}")
+        for i, data in enumerate(contents(table["audio"], where))
     ]
     if len(rates := {rate for _, rate in decoded}) != 1:
         raise ValueError(f"{where} must hold recordings of one rate, got {sorted(rates)}")
-    labels = torch.tensor(table["label"], dtype=torch.int64)
-    if labels.min() < 0 or labels.max() > 9:
-        found = int(labels.min()), int(labels.max())
-        raise ValueError(f"{where} must hold labels from 0 to 9, got {found[0]} to {found[1]}")
+    labels = class_labels(table["label"], 10, where)
+    if not all(isinstance(name, str) for name in table["speaker"]):
+        raise ValueError(f"{where} must name the speaker of each recording")
     return Sounds(
         waves=[samples for samples, _ in decoded],
         rate=rates.pop(),
@@ -140,20 +158,12 @@ class _ArraysOnly(pickle.Unpickler):
 
 def _object_array(path: Path, name: str) -> list[np.ndarray]:
     """One array of arrays of different lengths from a .npz file."""
-    try:
-        with zipfile.ZipFile(path) as archive, archive.open(f"{name}.npy") as stream:
-            np.lib.format.read_magic(stream)
-            np.lib.format.read_array_header_1_0(stream)
-            return list(_ArraysOnly(stream, encoding="latin1").load())
-    except (
-        zipfile.BadZipFile,
-        KeyError,
-        ValueError,
-        OSError,
-        EOFError,
-        pickle.PickleError,
-    ) as error:
-        raise ValueError(f"{path} is not a readable chorale file ({name}): {error}") from error
+    with reading(path, f"file of chorales ({name})"), zipfile.ZipFile(path) as archive:
+        # Read whole, and so held against its checksum, before anything is unpickled.
+        stream = io.BytesIO(archive.read(f"{name}.npy"))
+        np.lib.format.read_magic(stream)
+        np.lib.format.read_array_header_1_0(stream)
+        return list(_ArraysOnly(stream, encoding="latin1").load())
 
 
 def chorales(split: str = "train") -> list[Tensor]:
@@ -188,4 +198,7 @@ def _pitches(array: np.ndarray, where: str) -> Tensor:
     array = np.nan_to_num(array, nan=-1)
     if array.shape[1] != 4 or not len(array) or array.min() < -1 or array.max() > 127:
         raise ValueError(f"{where} must be (T, 4) pitches up to 127, got {array.shape}")
-    return torch.from_numpy(array.astype(np.int64))
+    pitches = array.astype(np.int64)
+    if (pitches != array).any():
+        raise ValueError(f"{where} must hold whole pitches")
+    return torch.from_numpy(pitches)

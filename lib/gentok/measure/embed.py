@@ -19,7 +19,8 @@ def tsne(features: Tensor | np.ndarray, seed: int = 0, perplexity: float = 30.0)
         (N, 2), float32, no unit.
 
     Raises:
-        ValueError: if ``features`` is not (N, F), or ``perplexity`` is not in (0, N).
+        ValueError: if ``features`` is not (N, F), not finite, or the same for all items, or
+            ``perplexity`` is not in (0, N).
     """
     from sklearn.manifold import TSNE  # slow to import
 
@@ -31,6 +32,9 @@ def tsne(features: Tensor | np.ndarray, seed: int = 0, perplexity: float = 30.0)
         raise ValueError(
             f"perplexity must lie between 0 and the {len(features)} items, got {perplexity}"
         )
+    # Neighbours at distance 0 from each other end the process inside scikit-learn.
+    if not np.isfinite(features).all() or not np.ptp(features, axis=0).any():
+        raise ValueError("features must be finite and differ between items")
     # PCA needs two axes and two items; a start from noise is all that is left for less.
     init = "pca" if min(features.shape) >= 2 else "random"
     return TSNE(perplexity=perplexity, init=init, random_state=seed).fit_transform(features)

@@ -7,6 +7,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from gentok.nn.precision import full_precision
+
 SIGMA = 1.5  # pixels, width of SSIM's Gaussian window (Wang et al. 2004, 3.B)
 RADIUS = 5  # the window is 11 x 11
 K1, K2 = 0.01, 0.03
@@ -77,5 +79,6 @@ def _blur(x: Tensor) -> Tensor:
     offsets = torch.arange(-RADIUS, RADIUS + 1, dtype=x.dtype, device=x.device)
     window = torch.softmax(-0.5 * (offsets / SIGMA) ** 2, dim=0)  # a Gaussian that sums to 1
     flat = x.flatten(0, 1)[:, None]  # (B C, 1, H, W): every channel alone
-    flat = F.conv2d(F.conv2d(flat, window.view(1, 1, -1, 1)), window.view(1, 1, 1, -1))
+    with full_precision(flat):  # variances are small differences of such means
+        flat = F.conv2d(F.conv2d(flat, window.view(1, 1, -1, 1)), window.view(1, 1, 1, -1))
     return flat.view(*x.shape[:2], *flat.shape[-2:])

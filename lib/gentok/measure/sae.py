@@ -12,7 +12,7 @@ CHUNK = 1024  # rows of a similarity matrix held at once
 
 
 def _check(x: Tensor, x_hat: Tensor) -> None:
-    if x.ndim != 2 or x.shape != x_hat.shape:
+    if x.ndim != 2 or x.shape != x_hat.shape or not x.numel():
         raise ValueError(
             "x and x_hat must be activations (N, D) of one shape, "
             f"got {tuple(x.shape)} and {tuple(x_hat.shape)}"
@@ -26,11 +26,15 @@ def explained_variance(x: Tensor, x_hat: Tensor) -> float:
         x, x_hat: activations and reconstructions, (N, D).
 
     Raises:
-        ValueError: if the shapes differ or are not (N, D).
+        ValueError: if the shapes differ or are not (N, D), or all activations are alike: there is
+            no variance to explain.
     """
     _check(x, x_hat)
     error = (x - x_hat).square().sum(1).mean()
-    return float(1 - error / (x - x.mean(0)).square().sum(1).mean())
+    variance = (x - x.mean(0)).square().sum(1).mean()
+    if not variance > 1e-12 * x.square().sum(1).mean():
+        raise ValueError(f"x must hold activations that differ, got {tuple(x.shape)} alike")
+    return float(1 - error / variance)
 
 
 def cosine(x: Tensor, x_hat: Tensor) -> float:

@@ -30,17 +30,33 @@ def once_a_step(method: Callable[..., None]) -> Callable[..., None]:
     Args:
         method: ``method(self, *rows)``; the first axis of each argument counts rows. It must not
             return anything, since inside a block it has not run yet when the call returns.
+
+    Gradient checkpointing computes a layer a second time, on the way back. Inside a block the
+    second call adds nothing. Outside of one the state has moved in between, and the layer would
+    compute something else than the first time: RuntimeError.
     """
 
     @functools.wraps(method)
     def gathered(self: Any, *rows: Tensor) -> None:
-        if _waiting is None:
+        if _going_back():
+            if _waiting is None:
+                raise RuntimeError(
+                    f"{type(self).__name__} has moved its state since gradient checkpointing first "
+                    "ran it; leave it out of the checkpointed part, or compute inside whole_step"
+                )
+        elif _waiting is None:
             method(self, *rows)
         else:
             _waiting.setdefault((method, self), []).append(tuple(r.detach() for r in rows))
 
     gathered.moves_once = True
     return gathered
+
+
+def _going_back() -> bool:
+    """Whether the code runs inside a backward pass."""
+    # As torch.utils.checkpoint itself asks. A compiled graph has no forward in its backward.
+    return not torch.compiler.is_compiling() and torch._C._current_graph_task_id() != -1
 
 
 def moves_once(layer: Any) -> bool:

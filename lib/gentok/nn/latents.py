@@ -8,6 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from gentok.nn.precision import at_least_single
+
 KINDS = ("continuous", "discrete")
 
 
@@ -101,6 +103,7 @@ class NormalizedChannels(nn.Module):
                 "latents must have two finite values a channel or more, "
                 f"got {tuple(z.shape)}, finite: {bool(z.isfinite().all())}"
             )
+        z = at_least_single(z)
         others = [axis for axis in range(z.ndim) if axis != z.ndim - 3]
         self.latent_mean.copy_(z.mean(others))
         self.latent_std.copy_(z.std(others).clamp_min(1e-6))

@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from gentok.nn.precision import at_least_single, full_precision
-from gentok.nn.quantize import nearest_code
+from gentok.nn.quantize import check_latents, nearest_code
 
 
 class MultiscaleQuantizer(nn.Module):
@@ -70,7 +70,7 @@ class MultiscaleQuantizer(nn.Module):
                 elements, squared latent units.
 
         Raises:
-            ValueError: if ``z`` is not (B, N, D), empty, or not float.
+            ValueError: if ``z`` is not (B, N, D), empty, not float or not finite.
         """
         z = self._checked(z)
         residual, total, codes, losses = z.detach(), torch.zeros_like(z), [], []
@@ -178,7 +178,9 @@ class MultiscaleQuantizer(nn.Module):
         size = (self.lengths[-1], self.codebook.shape[1])
         if z.ndim != 3 or z.shape[1:] != size:
             raise ValueError(f"z must be (B, {size[0]}, {size[1]}), got {tuple(z.shape)}")
-        return at_least_single(z)
+        z = at_least_single(z)
+        check_latents(z, size[1])
+        return z
 
 
 def _check_scales(scales: tuple[tuple[int, ...], ...]) -> None:

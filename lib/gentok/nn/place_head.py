@@ -122,6 +122,17 @@ class PlaceHead(nn.Module):
         return torch.cat(parts, dim=1)
 
 
+def check_drawable(logits: Tensor) -> None:
+    """ValueError unless every row of logits (..., K) has a largest one, and it is finite.
+
+    NaN would be drawn each time, as the largest; where all is forbidden some code would be drawn.
+    """
+    if logits.is_meta or not logits.numel():
+        return
+    if not logits.detach().amax(-1).isfinite().all():  # NaN, too, if one of the row is
+        raise ValueError("logits must have a finite largest entry in each row, and no NaN")
+
+
 def draw_token(logits: Tensor) -> Tensor:
     """One draw from softmax(logits) a row by the inverse of its distribution function.
 
@@ -132,7 +143,11 @@ def draw_token(logits: Tensor) -> Tensor:
 
     Returns:
         (B,), int64 in [0, K).
+
+    Raises:
+        ValueError: as `check_drawable`.
     """
+    check_drawable(logits)
     reached = logits.float().softmax(-1).cumsum(-1)  # (B, K)
     level = torch.rand(len(logits), 1, device=logits.device) * reached[:, -1:]  # below the total
     return torch.searchsorted(reached, level, right=True)[:, 0].clamp_max_(logits.shape[-1] - 1)

@@ -118,7 +118,8 @@ def interpolate(features: Tensor, known: Tensor, query: Tensor, k: int = 3) -> T
     """
     index = nearest_neighbours(query, known, k)  # (B, P, k)
     gap = (take_points(known, index) - query[:, :, None]).square().sum(-1)  # (B, P, k)
-    weight = 1 / (gap + 1e-8)  # the small number keeps a known place finite
+    # The small number keeps a known place finite; small beside the gaps, however near all lie.
+    weight = 1 / (gap + (1e-4 * gap.detach().amax(-1, keepdim=True)).clamp(1e-30, 1e-8))
     weight = weight / weight.sum(-1, keepdim=True)
     return (weight[..., None] * take_points(features, index)).sum(2)
 

@@ -22,10 +22,12 @@ def at_least_single(z: Tensor) -> Tensor:
     """Half precision -> float32; float32 and float64 stay.
 
     Raises:
-        ValueError: if ``z`` is not floating point, or empty.
+        ValueError: if ``z`` is not floating point, empty, or a number of it is NaN.
     """
     if not z.is_floating_point():
         raise ValueError(f"expected floating point, got {z.dtype}")
     if not z.numel():
         raise ValueError(f"expected at least one latent, got {tuple(z.shape)}")
+    if not z.is_meta and z.isnan().any():
+        raise ValueError("expected numbers, got NaN")
     return z.to(torch.promote_types(z.dtype, torch.float32))

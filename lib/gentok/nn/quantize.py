@@ -14,17 +14,55 @@ from torch import Tensor, nn
 from gentok.nn.gather import distributed, once_a_step
 from gentok.nn.precision import full_precision
 
+FAR = 1e4  # squared distance from 0, in spreads, at which float32 begins to lose the gaps
+SMALL, LARGE = 1e-12, 1e12  # of codes whose squares lie well inside float32's range
+
 
 def nearest_code(z: Tensor, codebook: Tensor) -> Tensor:
     """Index of the closest row of ``codebook`` for each row of ``z``: (M, D), (K, D) -> (M,) int64.
 
     |z - e|^2 = |z|^2 - 2 z.e + |e|^2, and |z|^2 does not change which code is nearest. One matrix
     product instead of M x K differences; in float32, under autocast as well, since half precision
-    loses the small gaps.
+    loses the small gaps. So does float32 for codes that lie close together and far from 0, or whose
+    squares leave its range: `_near_nought` moves these.
     """
-    codebook = codebook.float()
+    z, codebook = _near_nought(z.float(), codebook.float())
+    return partial_distances(z, codebook).argmin(-1)
+
+
+def partial_distances(z: Tensor, codebook: Tensor) -> Tensor:
+    """|e|^2 - 2 z.e: squared distances less |z|^2, (M, D), (K, D), float32 -> (M, K)."""
     with full_precision(z):
-        return torch.addmm(codebook.square().sum(-1), z.float(), codebook.T, alpha=-2).argmin(-1)
+        return torch.addmm(codebook.square().sum(-1), z, codebook.T, alpha=-2)
+
+
+def _near_nought(z: Tensor, codebook: Tensor) -> tuple[Tensor, Tensor]:
+    """The same picture about 0 and of a moderate scale; where it is so already, bit for bit.
+
+    Neither a shift of both nor a common factor changes which code is nearest.
+    """
+    size = codebook.abs().amax()
+    power = torch.exp2(-torch.log2(size).floor())  # a power of two rounds nothing
+    moderate = ((size > SMALL) & (size < LARGE)) | ~power.isfinite() | (power == 0)
+    factor = torch.where(moderate, 1.0, power)
+    z, codebook = z * factor, codebook * factor
+    centre = codebook.mean(0)
+    spread = (codebook - centre).square().sum(-1).mean()
+    centre = torch.where(centre.square().sum() > FAR * spread, centre, 0)
+    return z - centre, codebook - centre
+
+
+def check_latents(z: Tensor, dim: int) -> None:
+    """ValueError unless ``z`` is (..., D), holds a latent, and all its numbers are finite.
+
+    One latent that is not would stay in the moving averages for ever.
+    """
+    if z.shape[-1] != dim:
+        raise ValueError(f"z must be (..., {dim}), got {tuple(z.shape)}")
+    if not z.numel():
+        raise ValueError(f"z must hold at least one latent, got {tuple(z.shape)}")
+    if not z.is_meta and not z.isfinite().all():
+        raise ValueError("z must be finite")
 
 
 class VectorQuantizer(nn.Module):
@@ -76,7 +114,8 @@ class VectorQuantizer(nn.Module):
             loss: commitment term, scalar, squared latent units (mean over elements).
 
         Raises:
-            ValueError: if the last axis of ``z`` is not D, or ``z`` is empty.
+            ValueError: if the last axis of ``z`` is not D, ``z`` is empty or not finite, or the
+                moving averages are not in float32.
         """
         z_q, codes, loss = self.quantize(z)
         # Value of z_q, gradient of z: argmin has none of its own.
@@ -84,17 +123,26 @@ class VectorQuantizer(nn.Module):
 
     def quantize(self, z: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """As :meth:`forward`, but ``z_q`` carries no gradient."""
-        if z.shape[-1] != (dim := self.codebook.shape[1]):
-            raise ValueError(f"z must be (..., {dim}), got {tuple(z.shape)}")
-        if not z.numel():
-            raise ValueError(f"z must hold at least one latent, got {tuple(z.shape)}")
+        check_latents(z, dim := self.codebook.shape[1])
         flat = z.detach().reshape(-1, dim).float()  # (M, D)
         codes = nearest_code(flat, self.codebook)  # (M,)
         z_q = F.embedding(codes, self.codebook).view_as(z)
         if self.training:
+            self.check_precision()
             self._update(flat, codes)
         loss = self.commitment * F.mse_loss(z, z_q)
         return z_q, codes.view(z.shape[:-1]), loss
+
+    def check_precision(self) -> None:
+        """ValueError unless the averages are in float32: in half precision they stand still.
+
+        A step of 1 % is less than half precision resolves.
+        """
+        if self.sums.dtype != torch.float32:
+            raise ValueError(
+                f"a codebook learns in float32, got {self.sums.dtype}: keep the quantizer in it "
+                "and train under autocast"
+            )
 
     def lookup(self, codes: Tensor) -> Tensor:
         """Codes (...), int64 in [0, K) -> vectors (..., D).
@@ -174,7 +222,7 @@ class ResidualVQ(nn.Module):
         """
         keep = len(self.levels)
         if self.training and self.quantize_dropout:
-            keep = _agreed(int(torch.randint(1, keep + 1, ())), z.device)
+            keep = agreed(int(torch.randint(1, keep + 1, ())), z.device)
         residual, codes, losses = z, [], []
         for level in self.levels[:keep]:
             step, level_codes, loss = level.quantize(residual)
@@ -194,7 +242,7 @@ class ResidualVQ(nn.Module):
         return total
 
 
-def _agreed(number: int, device: torch.device) -> int:
+def agreed(number: int, device: torch.device) -> int:
     """The first process's number, for all: where levels differ, so do their collective calls."""
     if not distributed():
         return number

@@ -52,8 +52,8 @@ def geometric_median(points: Tensor, max_iterations: int = 100, tolerance: float
 
 
 def unit_rows(weight: Tensor) -> Tensor:
-    """Each row scaled to length 1."""
-    return weight / weight.norm(dim=-1, keepdim=True)
+    """Each row scaled to length 1; a row of zeros stays one."""
+    return weight / weight.norm(dim=-1, keepdim=True).clamp_min(1e-12)
 
 
 def without_parallel_gradient(rows: Tensor) -> Tensor:
@@ -317,8 +317,14 @@ class TopKSAE(SparseDictionary):
         """Move the threshold towards the batch's mean of the smallest kept activation."""
         smallest = values.masked_fill(values <= 0, torch.inf).amin(-1)  # (B,)
         smallest = smallest[smallest.isfinite()]
-        if len(smallest):
-            now = smallest.mean().to(self.threshold.dtype)
+        smallest = smallest.to(torch.promote_types(smallest.dtype, torch.float32))
+        rows, now = len(smallest), smallest.mean()
+        if distributed():  # the mean over the rows of all processes
+            both = torch.stack([smallest.sum().double(), now.new_tensor(rows).double()])
+            dist.all_reduce(both)
+            rows, now = int(both[1]), both[0] / both[1]
+        if rows:
+            now = now.to(self.threshold.dtype)
             kept = torch.where(self.threshold < 0, now, self.threshold)
             self.threshold.copy_(kept.lerp(now, 1 - THRESHOLD_DECAY))
 

@@ -12,6 +12,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from gentok.nn.place_head import check_drawable
 from gentok.process.masked import sample_categorical
 
 
@@ -29,12 +30,14 @@ def filter_logits(logits: Tensor, top_k: int | None = None, top_p: float | None 
         (..., K), at least one entry of each row is finite.
 
     Raises:
-        ValueError: if ``top_k`` is below 1 or ``top_p`` is not in (0, 1].
+        ValueError: if ``top_k`` is below 1, ``top_p`` is not in (0, 1], or a row has no finite
+            logit or a NaN.
     """
     if top_k is not None and top_k < 1:
         raise ValueError(f"top_k must be at least 1, got {top_k}")
     if top_p is not None and not 0 < top_p <= 1:
         raise ValueError(f"top_p must lie in (0, 1], got {top_p}")
+    check_drawable(logits)
     if top_k is not None and top_k < logits.shape[-1]:
         smallest = logits.topk(top_k).values[..., -1:]
         logits = logits.masked_fill(logits < smallest, -torch.inf)
@@ -68,6 +71,7 @@ def sample_next(
     if temperature < 0:
         raise ValueError(f"temperature must be at least 0, got {temperature}")
     if temperature == 0:
+        check_drawable(logits)
         return logits.argmax(-1)
     return sample_categorical(filter_logits(logits / temperature, top_k, top_p))
 

@@ -8,6 +8,8 @@ import math
 import torch
 from torch import Tensor
 
+from gentok.nn.place_head import check_drawable
+
 
 def num_masked_after(step: int, num_steps: int, num_tokens: int) -> int:
     """Tokens still hidden after step s (from 0) of S: floor(N cos(pi/2 (s+1)/S)).
@@ -51,7 +53,11 @@ def sample_categorical(logits: Tensor) -> Tensor:
     """One draw from softmax(logits) along the last axis: (..., K) -> (...) int64.
 
     The Gumbel-max trick: the largest of logits + Gumbel noise has exactly that distribution.
+
+    Raises:
+        ValueError: if a row has no finite logit, or one is NaN: there is nothing to draw from.
     """
+    check_drawable(logits)
     return (logits + gumbel(logits.shape, logits.device)).argmax(-1)
 
 

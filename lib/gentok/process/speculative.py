@@ -21,6 +21,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from gentok.nn.causal import KVCache
+from gentok.nn.place_head import check_drawable
 from gentok.process.autoregressive import filter_logits
 
 ACCEPTED, CORRECTED, BONUS = 0, 1, 2  # who wrote a token
@@ -142,6 +143,7 @@ def next_distribution(
     if temperature < 0:
         raise ValueError(f"temperature must be at least 0, got {temperature}")
     if temperature == 0:
+        check_drawable(logits)
         return F.one_hot(logits.argmax(-1), logits.shape[-1]).to(logits.dtype)
     return filter_logits(logits / temperature, top_k, top_p).softmax(-1)
 

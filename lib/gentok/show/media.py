@@ -40,6 +40,8 @@ MOTION = """<style>
   .gentok-motion details[open] ~ .still { display: block; }
 }
 </style>"""
+PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tiff", ".gif")  # what `save_grid` writes
+DRAWINGS = (".png", ".jpg", ".jpeg", ".webp", ".svg", ".pdf")  # what a figure is saved as
 LEAST_PAUSE = 20  # milliseconds; browsers show faster GIFs at 100 ms a frame
 
 

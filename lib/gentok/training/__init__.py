@@ -1,6 +1,7 @@
 """Training: one loop for every system, its checkpoints, its stages, and how much a profile does."""
 
-from gentok.training.checkpoint import load_checkpoint, load_model, save
+from gentok.training.checkpoint import load_checkpoint, save
+from gentok.training.loading import load_model
 from gentok.training.loop import Fit, fit
 from gentok.training.parameter_groups import ParameterGroup, decay_groups
 from gentok.training.plan import Stage, preset_of

@@ -23,9 +23,11 @@ from torch import Tensor, nn
 from gentok.nn.ghost_norm import GhostBatchNorm2d
 from gentok.nn.player import Player
 from gentok.training import shard
-from gentok.training.checkpoint import load_checkpoint, load_model, save
+from gentok.training.checkpoint import load_checkpoint, save
+from gentok.training.contexts import alone, forked_rng
+from gentok.training.loading import load_model
 from gentok.training.parameter_groups import ParameterGroup, check_groups, decay_groups, set_rate
-from gentok.training.run import Run, alone, forked_rng
+from gentok.training.run import Run
 from gentok.training.schedules import Schedule, check_schedule, schedule_factor
 
 __all__ = [
@@ -86,6 +88,7 @@ def fit(
     out: str | os.PathLike | None = None,
     save_every: int | None = None,
     resume: bool = False,
+    after: str | os.PathLike | None = None,
     log_every: int = 10,
     progress: bool = True,
     on_step: Callable[[int, nn.Module], None] | None = None,
@@ -128,6 +131,8 @@ def fit(
         out: the checkpoint file to write, by convention ``<name>.safetensors``, or None.
         save_every: steps between checkpoints; a tenth of the run if None.
         resume: continue from ``out`` if it exists, else start at step 0.
+        after: the checkpoint of the stage that this one is trained on, or None. Its digest is kept,
+            so that files of two runs are not put together.
         log_every: steps between rows of the history.
         progress: show a progress bar in a terminal or a notebook.
         on_step: called with (step, model) after each step.
@@ -138,8 +143,9 @@ def fit(
 
     Raises:
         ValueError: if an argument is out of its range, the rows do not divide among the processes
-            and micro-batches, ``out`` holds another model or a run with other settings, or
-            ``accumulate`` is above 1 and a layer cannot give the whole batch's result.
+            and micro-batches, ``out`` is damaged, is being written by another process, or holds
+            another model or a run with other settings, or ``accumulate`` is above 1 and a layer
+            cannot give the whole batch's result.
         FloatingPointError: if a loss or a weight is no longer finite; the last checkpoint is good.
         OSError: if a checkpoint cannot be written; the one before it is intact.
         KeyboardInterrupt: on Ctrl-C, after the step is complete and saved if ``out`` is given; with
@@ -167,14 +173,14 @@ def fit(
         players = turns.players = _shard(turns, average, precision)
     else:
         turns = accelerator.prepare_model(turns)
-    run = Run(accelerator, model, average, players, settings, out)
-    start = run.resume() if resume else 0
+    run = Run(accelerator, model, average, players, settings, out, after)
     save_every = save_every or max(1, steps // 10)
 
     with (
+        run.writing(resume) as start,
         forked_rng(accelerator),
         run.interruptible() as stop,
-        run.bar(start, progress, log_every),
+        run.shown(start, progress, log_every),
         _taught(model, average),
     ):
         # [core loop]
@@ -208,9 +214,10 @@ def fit(
             if on_step is not None:
                 on_step(step, model)
                 model.train()  # the hook may have drawn samples in eval mode
-            if (step + 1) % save_every == 0 or last or stop.is_set():
+            stopping = run.stopping(stop)
+            if (step + 1) % save_every == 0 or last or stopping:
                 run.save(step + 1)
-            if stop.is_set():
+            if stopping:
                 raise KeyboardInterrupt(f"stopped after {step + 1} of {steps} steps; saved {out}")
         # [end]
     return Fit(model.eval(), run.ema.eval(), run.history, run.seconds)

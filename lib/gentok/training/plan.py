@@ -11,7 +11,8 @@
 - ``STAGES``, if the stages can be launched one by one (``gentok train --stage``): their names.
   ``train`` then also takes ``stages``, and ``written(preset, profile, stage, out)`` lists the
   checkpoints that one of them writes;
-- ``sample(checkpoint, out, *, n, seed)``: writes ``n`` samples to the file ``out``;
+- ``sample(checkpoint, out, *, n, seed)``: writes ``n`` samples to the file ``out``; ``SAMPLES``, if
+  that decides anything: the endings that ``out`` may have;
 - ``WEIGHTS``, if weights come with the book: see `gentok.training.weights`.
 """
 

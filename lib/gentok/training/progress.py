@@ -105,6 +105,9 @@ def progress_bar(start: int, total: int, wanted: bool, every: int) -> Bar:
     """
     if not wanted:
         return Silent()
+    if start >= total and not _in_notebook():
+        print(f"complete already: {total} of {total} steps", file=sys.stderr, flush=True)
+        return Silent()
     if _in_notebook():
         return NotebookBar(start, total)
     return TerminalBar(start, total) if sys.stderr.isatty() else Lines(start, total, every)

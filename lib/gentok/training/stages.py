@@ -18,3 +18,15 @@ def stage(out: Path | str | None, name: str) -> Path | None:
         return None
     out = Path(out)
     return out.with_name(f"{out.name.removesuffix(SUFFIX)}.{name}{SUFFIX}")
+
+
+def companion(out: Path | str | None, name: str) -> Path | None:
+    """A checkpoint that stands on its own beside another: ``runs/a-<name>.safetensors``.
+
+    Returns:
+        None if the run keeps no checkpoint.
+    """
+    if out is None:
+        return None
+    out = Path(out)
+    return out.with_name(f"{out.name.removesuffix(SUFFIX)}-{name}{SUFFIX}")

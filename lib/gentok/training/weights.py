@@ -10,7 +10,6 @@ A recipe whose weights come with the book says how in ``WEIGHTS``, a `Weights`.
 
 import dataclasses
 import hashlib
-import json
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -18,17 +17,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import safe_open
 from torch import Tensor, nn
 
 from gentok.data import ImageSet
-from gentok.training.checkpoint import (
-    HEADER,
-    load_checkpoint,
-    load_weights,
-    restore_config,
-    save,
-)
+from gentok.training import checkpoint
+from gentok.training.checkpoint import load_checkpoint, save
+from gentok.training.loading import load_weights, stored_config
 from gentok.training.profiles import Profile
 
 CHECKOUT = Path(__file__).parents[3] / "weights"
@@ -139,16 +133,21 @@ def read(path: Path, weights: Weights) -> dict[str, nn.Module]:
     tensors = _unpack(tensors)
     modules = {}
     for name, (config_class, build) in weights.parts.items():
-        module = build(restore_config(config_class, header["parts"][name]))
+        config = stored_config({"config": header["parts"][name]}, config_class, f"weights {path}")
+        module = build(config)
         load_weights(module, tensors, f"{name}.", f"weights {path}")
         modules[name] = module.eval().requires_grad_(False)
     return modules
 
 
 def read_header(path: Path) -> dict[str, Any]:
-    """What a file of weights says about itself, without its tensors."""
-    with safe_open(path, framework="pt") as file:
-        return json.loads(file.metadata()[HEADER])
+    """What a file of weights says about itself, without its tensors.
+
+    Raises:
+        FileNotFoundError: if there is no such file.
+        ValueError: if it is damaged or of another kind.
+    """
+    return checkpoint.read_header(path)[1]
 
 
 def header_of(name: str, folder: str | os.PathLike | None = None) -> dict[str, Any]:

@@ -35,6 +35,7 @@ from gentok.data.folder import find, missing
 from gentok.data.image_folder import folder_batches
 from gentok.data.mixing import erased, mixed
 from gentok.data.plain_shapes import EASIEST
+from gentok.show.media import DRAWINGS
 from gentok.training.loop import Schedule, fit, load_model
 from gentok.training.parameter_groups import SPARED
 from gentok.training.plan import Stage, preset_of
@@ -44,6 +45,7 @@ from gentok.training.weights import Weights
 
 Batches = Callable[[int], dict[str, Tensor]]
 FOLDER = "images"  # of GENTOK_DATA, one sub-folder a class, for presets of large images
+SAMPLES = DRAWINGS  # what `sample` writes
 IMAGENET, EPOCHS, BATCH = 1_281_167, 300, 2048
 MICRO_BATCH = 256  # images that share batch statistics, as in the paper's code
 UNSEEN = (64, 80)  # sides in pixels, multiples of 16: every grid is halved without a rest

@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from gentok.base.masked.groups import State
+from gentok.nn.place_head import check_drawable
 from gentok.process.guidance import guide
 from gentok.process.masked import gumbel, gumbel_at, num_masked_after, remask
 
@@ -117,6 +118,7 @@ def generate(
         guided = logits["given"]
         if "free" in logits:
             guided = guide(guided, logits["free"], 1 + scale)
+        check_drawable(guided)
         log_p = F.log_softmax(guided, dim=-1)  # (B, M, K)
         heat = max(schedule.sample_temperature * remaining, 1e-3)
         noise = gumbel_at(hidden, config.num_tokens, config.codebook_size)

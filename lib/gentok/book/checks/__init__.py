@@ -117,7 +117,7 @@ def as_array(result: Any) -> Tensor:
             # Lists of tensors, of lists and of numbers alike.
             result = np.array([as_array(item).numpy() for item in result], dtype=np.float64)
         if not isinstance(result, Tensor):
-            result = torch.as_tensor(np.asarray(result))
+            result = torch.as_tensor(np.array(result, order="C"))  # no negative strides
         array = result.detach().cpu()
         if array.is_complex():
             raise Unfit("return real numbers, not complex ones")

@@ -31,6 +31,7 @@ from gentok.data.characters import (
     window_batches,
     windows,
 )
+from gentok.data.files import reading
 from gentok.data.folder import find, missing
 from gentok.data.mixing import mixed
 from gentok.data.rand_augment import MOST, rand_augment
@@ -281,8 +282,11 @@ def _tokens(size: MatLMConfig) -> np.ndarray:
     path = find(TOKENS)
     if path is None:
         raise missing(f"tokens of a vocabulary of {size.vocab_size:,}", TOKENS)
-    ids = np.load(path, mmap_mode="r")
-    if ids.ndim != 1 or not np.issubdtype(ids.dtype, np.integer):
+    with reading(path, ".npy file"):
+        ids = np.load(path, mmap_mode="r")
+        if not isinstance(ids, np.ndarray):
+            raise ValueError("it is an archive of arrays (.npz), not one array")
+    if ids.ndim != 1 or not np.issubdtype(ids.dtype, np.integer) or not len(ids):
         raise ValueError(f"{path} must hold one row of whole numbers, got {ids.shape} {ids.dtype}")
     return ids
 

@@ -158,6 +158,7 @@ def train_sae(
     seed: int = 0,
     out: Path | None = None,
     resume: bool = False,
+    after: Path | None = None,
     progress: bool = False,
 ) -> Fit:
     """Train an autoencoder.
@@ -167,7 +168,7 @@ def train_sae(
         source: activations, or batches ``{"x": (B, D)}`` by step.
         how: such as `vsae_stage` or `topk_stage` gives.
         seed: order of the activations, and the noise.
-        out, resume, progress: as for `gentok.training.fit`.
+        out, resume, after, progress: as for `gentok.training.fit`.
     """
     stream = (
         batches({"x": source.x}, how.batch_size, seed=seed)
@@ -177,7 +178,8 @@ def train_sae(
     if isinstance(sae, TopKSAE):
         sae.start_at(stream(0)["x"].to(sae.bias.device))
     how = how.fit_arguments()
-    return fit(sae, stream, **how, seed=seed, out=out, resume=resume, progress=progress)
+    files = {"out": out, "resume": resume, "after": after}
+    return fit(sae, stream, **how, seed=seed, **files, progress=progress)
 
 
 def train_language_model(
@@ -271,12 +273,20 @@ def train(
     """
     task = plan(preset, profile)
     source = _activations(task, profile, out, resume, seed)
+    host_file = stage(out, "language_model") if task.host == "own" else None
 
     def dictionary(make: Callable, size: VSAEConfig | TopKConfig, how: Stage, path: Path | None):
         torch.manual_seed(seed)  # both start from the same directions
         model = make(size).to(profile.device)
         return train_sae(
-            model, source, how, seed=seed, out=path, resume=resume, progress=True
+            model,
+            source,
+            how,
+            seed=seed,
+            out=path,
+            resume=resume,
+            after=host_file,
+            progress=True,
         ).model
 
     dictionary(build_topk, task.topk_size, task.topk, stage(out, "topk"))
@@ -326,26 +336,28 @@ def sample(checkpoint: Path, out: Path, *, n: int = 16, seed: int = 0) -> None:
         n: features, drawn among those that fire.
         seed: draws them.
     """
-    sae: VSAE = load_model(checkpoint, VSAEConfig, build)
     beside = stage(checkpoint, "language_model")
+    sae: VSAE = load_model(checkpoint, VSAEConfig, build, after=beside)
     if beside.is_file():
         model, layer = load_model(beside, LanguageModelConfig, build_language_model), 1
         _, corpus = book_corpus(model.config.context)
     else:
         name = "gelu-1l" if sae.config.num_features == GELU_FEATURES else "pythia"
-        model, layer = host(name), 0 if name == "gelu-1l" else 3
+        model = host(name, download=False)  # the network is not asked because a file is there
+        layer = 0 if name == "gelu-1l" else 3
         corpus = web_corpus(name, model.tokenizer, 128, 400)
     write_features(sae, collect(model, corpus, layer), corpus, out, n, seed)
 
 
 def _collect(out: Path) -> dict[str, torch.nn.Module]:
     """The parts of the weights; the dictionaries are taken back to the host's own units."""
-    model = load_model(stage(out, "language_model"), LanguageModelConfig, build_language_model)
+    beside = stage(out, "language_model")
+    model = load_model(beside, LanguageModelConfig, build_language_model)
     train_set, _ = book_corpus(model.config.context)
     scale = _scale(model, train_set, layer=1)
     parts = {
-        "vsae": load_model(out, VSAEConfig, build),
-        "topk": load_model(stage(out, "topk"), TopKConfig, build_topk),
+        "vsae": load_model(out, VSAEConfig, build, after=beside),
+        "topk": load_model(stage(out, "topk"), TopKConfig, build_topk, after=beside),
     }
     for part in parts.values():
         part.scale_biases(scale)

@@ -14,6 +14,7 @@ import torch
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from gentok.base.gelu_1l import TOKENIZER
+from gentok.data.files import reading
 from gentok.data.folder import find
 from gentok.interpret.vsae.corpus import Corpus
 
@@ -34,10 +35,10 @@ def web_corpus(
 
     Raises:
         FileNotFoundError: if there is neither a folder nor a way to the hub.
-        ValueError: if the source has too little text, or text and no tokenizer.
+        ValueError: if the source is damaged, has too little text, or text and no tokenizer.
     """
     rows, source = _rows(host)
-    contexts = list(islice(_contexts(rows, tokenizer, context), count))
+    contexts = list(islice(_contexts(_checked(rows, source), tokenizer, context), count))
     if len(contexts) < count:
         raise ValueError(f"{source} holds {len(contexts)} contexts of {context}, {count} asked")
     return Corpus(torch.tensor(contexts), {}, {}, tokenizer, source)
@@ -58,7 +59,8 @@ def _rows(host: str) -> tuple[Iterable[dict], str]:
             ) from error
     for kind, pattern in (("parquet", "*.parquet"), ("text", "*.txt")):
         if files := sorted(str(path) for path in folder.glob(pattern)):
-            rows = load_dataset(kind, data_files=files, split="train", streaming=True)
+            with reading(f"{FOLDER}/{pattern}", "source of text"):
+                rows = load_dataset(kind, data_files=files, split="train", streaming=True)
             return rows, f"{FOLDER}/{pattern}"
     raise FileNotFoundError(f"{folder} holds neither *.parquet nor *.txt")
 
@@ -67,6 +69,18 @@ def _as_text(rows: Iterable[dict]) -> Iterable[dict]:
     """Rows of gelu-1l's tokens -> rows of text."""
     reader = AutoTokenizer.from_pretrained(TOKENIZER)
     return ({"text": reader.decode(row["tokens"], skip_special_tokens=True)} for row in rows)
+
+
+def _checked(rows: Iterable[dict], source: str) -> Iterator[dict]:
+    """The rows, each of them a text or a list of tokens."""
+    with reading(source, "source of text"):
+        for row in rows:
+            tokens = row.get("tokens")
+            if not isinstance(row.get("text"), str) and not (
+                isinstance(tokens, list) and all(type(token) is int for token in tokens)
+            ):
+                raise ValueError(f"a row has neither text nor tokens, but {row!r:.60}")
+            yield row
 
 
 def _contexts(

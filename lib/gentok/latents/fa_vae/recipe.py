@@ -25,14 +25,15 @@ from gentok.latents.fa_vae.model import FAVAE, FAVAEConfig, build
 from gentok.latents.fa_vae.plans import KINDS, OURS, Plan, plan, sampler_of
 from gentok.measure.images import psnr
 from gentok.measure.spectrum import band_errors
-from gentok.show.media import save_grid
+from gentok.show.media import PICTURES, save_grid
 from gentok.training.loop import fit, load_model
 from gentok.training.profiles import Profile
-from gentok.training.stages import stage
+from gentok.training.stages import companion, stage
 from gentok.training.weights import Weights
 
 Batches = Callable[[int], dict[str, Tensor]]
 FOLDER = "images"  # of GENTOK_DATA, one sub-folder a class, for presets of large images
+SAMPLES = PICTURES  # what `sample` writes
 
 
 def train(
@@ -101,8 +102,9 @@ def _train_generator(
         latents,
         **task.generator.fit_arguments(),
         seed=seed,
-        out=None if out is None else _beside(out),
+        out=companion(out, "generator"),
         resume=resume,
+        after=out,
     )
     return network
 
@@ -139,7 +141,7 @@ def sample(checkpoint: str | Path, out: str | Path, *, n: int, seed: int) -> Non
         n: number of images.
         seed: of the noise.
     """
-    if _beside(checkpoint).is_file():
+    if companion(checkpoint, "generator").is_file():
         system = _assemble(**_collect(checkpoint))
         torch.manual_seed(seed)
         images = system.sample(n)
@@ -189,15 +191,10 @@ def _some(source: ImageSet | Batches) -> Tensor:
     return torch.cat([source(step)["image"] for step in range(4)])
 
 
-def _beside(out: str | Path) -> Path:
-    """Where the generator's checkpoint of a tokenizer stands."""
-    out = Path(out)
-    return out.with_name(f"{out.stem}-generator{out.suffix}")
-
-
 def _collect(checkpoint: str | Path) -> dict[str, nn.Module]:
     """The two networks, from the tokenizer's checkpoint and the generator's beside it."""
-    generator = load_model(_beside(checkpoint), LightningDiTConfig, LightningDiT)
+    beside = companion(checkpoint, "generator")
+    generator = load_model(beside, LightningDiTConfig, LightningDiT, after=checkpoint)
     tokenizer = load_model(checkpoint, FAVAEConfig, build)
     return {"tokenizer": tokenizer, "generator": generator}
 

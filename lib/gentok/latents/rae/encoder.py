@@ -17,9 +17,16 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from gentok.base.foundation import FrozenNetwork
+from gentok.training.configs import may_open
 
 IMAGENET = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 HALF = (0.5, 0.5, 0.5), (0.5, 0.5, 0.5)
+# What a checkpoint may name: the presets' encoders.
+KNOWN = (
+    "facebook/dinov2-with-registers-base",
+    "google/siglip2-base-patch16-256",
+    "facebook/vit-mae-base",
+)
 
 
 @dataclass(frozen=True)
@@ -191,18 +198,19 @@ def load_encoder(config: EncoderConfig) -> RepresentationEncoder:
 
     Raises:
         FileNotFoundError: if there are no weights under that name.
-        ValueError: if they are of another family or size.
+        ValueError: if they are of another family or size, or a checkpoint alone names them.
     """
     import transformers
 
     family = FAMILIES[config.family]
+    local = {"local_files_only": not may_open(config.name, KNOWN, "encoder")}
     if "/" not in config.name and not Path(config.name).is_dir():  # on the hub all have an owner
         raise FileNotFoundError(
             f"no encoder weights in folder {config.name!r}; accepted: a folder in the hub's "
             "format, or a hub name such as 'facebook/vit-mae-base'"
         )
     try:
-        about, _ = transformers.PretrainedConfig.get_config_dict(config.name)
+        about, _ = transformers.PretrainedConfig.get_config_dict(config.name, **local)
         kind = about.get("model_type")
         if kind is None:
             raise OSError("no config.json")
@@ -210,7 +218,7 @@ def load_encoder(config: EncoderConfig) -> RepresentationEncoder:
             raise ValueError(
                 f"encoder {config.name!r} is of the family {kind!r}, expected {config.family!r}"
             )
-        network = getattr(transformers, family.model).from_pretrained(config.name)
+        network = getattr(transformers, family.model).from_pretrained(config.name, **local)
     except OSError as error:
         where = "folder" if Path(config.name).exists() else "folder or hub name"
         raise FileNotFoundError(

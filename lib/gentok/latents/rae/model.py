@@ -9,6 +9,7 @@ Shapes: B batch, H W pixels, N = g^2 tokens of C channels, z (B, C, g, g), p pat
 """
 
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
@@ -129,6 +130,16 @@ class RAE(nn.Module):
     def see_through(self, encoder: RepresentationEncoder) -> "RAE":
         """Take this encoder, instead of reading one by its name; returns the model itself."""
         self._encoder = FrozenNetwork(lambda: encoder)
+        return self
+
+    def read_networks(self, folder: str | Path) -> "RAE":
+        """Read the encoder, and the discriminator's, from a folder; returns the model itself.
+
+        The configuration, and so a checkpoint, does not name the folder: a run may move.
+        """
+        name = str(folder)
+        self._encoder = frozen_encoder(replace(self.config.encoder, name=name))
+        self._eyes = frozen_encoder(replace(self.config.discriminator, name=name))
         return self
 
     @property

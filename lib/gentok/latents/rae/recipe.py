@@ -37,14 +37,15 @@ from gentok.latents.rae.encoder import EncoderConfig, load_encoder, outline_enco
 from gentok.latents.rae.model import PRESETS, RAE, RAEConfig, build
 from gentok.latents.rae.plans import Plan, plan
 from gentok.latents.rae.small_mae import SmallMAEConfig
-from gentok.show.media import save_grid
+from gentok.show.media import PICTURES, save_grid
 from gentok.training.loop import fit, load_model
 from gentok.training.plan import Stage
 from gentok.training.profiles import Profile
-from gentok.training.stages import stage
+from gentok.training.stages import companion, stage
 from gentok.training.weights import Weights
 
 FOLDER = "images"  # of GENTOK_DATA, one sub-folder a class, for presets of large images
+SAMPLES = PICTURES  # what `sample` writes
 
 
 def train(preset: str, profile: Profile, *, out: str | Path | None, resume: bool, seed: int) -> RAE:
@@ -61,14 +62,22 @@ def train(preset: str, profile: Profile, *, out: str | Path | None, resume: bool
         ValueError: if there is no such preset.
     """
     task = plan(preset, profile)
-    config = task.size
+    folder, before = None, None
     if task.encoder is not None:
-        config = _with_small_encoder(task, profile, out, resume, seed)
+        folder, before = _small_encoder(task, profile, out, resume, seed), stage(out, "mae")
     draw, _ = _source(task, task.decoder.batch_size, seed, drawn=True)
     torch.manual_seed(seed)
-    model = build(config).to(profile.device)
+    model = build(task.size).to(profile.device)
+    if folder is not None:
+        model.read_networks(folder)
     tokenizer = fit(
-        model, draw, **task.decoder.fit_arguments(), seed=seed, out=out, resume=resume
+        model,
+        draw,
+        **task.decoder.fit_arguments(),
+        seed=seed,
+        out=out,
+        resume=resume,
+        after=before,
     ).ema
     stages = {
         "generator": (task.generator, task.generator_size),
@@ -76,19 +85,20 @@ def train(preset: str, profile: Profile, *, out: str | Path | None, resume: bool
     }
     for name, (how, size) in stages.items():
         draw, classes = _source(task, how.batch_size, seed, drawn=True, crop=mirrored_crop)
-        beside = _beside(out, name)
-        _train_generator(size, how, task.observed, tokenizer, draw, classes, beside, resume, seed)
+        _train_generator(
+            name, size, how, task.observed, tokenizer, draw, classes, out, resume, seed
+        )
     return tokenizer
 
 
-def _with_small_encoder(
+def _small_encoder(
     task: Plan,
     profile: Profile,
     out: str | Path | None,
     resume: bool,
     seed: int,
-) -> RAEConfig:
-    """Train a small MAE, save it in the hub's format, and name it in the configuration."""
+) -> Path:
+    """Train a small MAE and save it in the hub's format; returns the folder."""
     config = task.size
     draw, _ = _source(task, task.encoder.batch_size, seed)
     torch.manual_seed(seed)
@@ -101,12 +111,7 @@ def _with_small_encoder(
         out=stage(out, "mae"),
         resume=resume,
     )
-    place = tempfile.mkdtemp() if out is None else _beside(out, "encoder").with_suffix("")
-    folder = str(model.save(place))
-    encoder = replace(config.encoder, name=folder)
-    return replace(
-        config, encoder=encoder, discriminator=replace(config.discriminator, name=folder)
-    )
+    return model.save(tempfile.mkdtemp() if out is None else _encoder_folder(out))
 
 
 def mae_size(config: RAEConfig) -> SmallMAEConfig:
@@ -122,6 +127,7 @@ def mae_size(config: RAEConfig) -> SmallMAEConfig:
 
 
 def _train_generator(
+    name: str,
     size: RAEDiTConfig,
     how: Stage,
     observed: int,
@@ -146,8 +152,19 @@ def _train_generator(
     network = RAEDiT(size).to(device)
     for step in range(observed):
         network.set_statistics(latents(step)["latent"], momentum=0.1)
-    fit(network, latents, **how.fit_arguments(), seed=seed, out=out, resume=resume)
+    files = {"out": companion(out, name), "resume": resume, "after": out}
+    fit(network, latents, **how.fit_arguments(), seed=seed, **files)
     return network
+
+
+def load_tokenizer(checkpoint: str | Path) -> RAE:
+    """The tokenizer of a checkpoint, with the encoder that was trained for it, if there is one.
+
+    Raises:
+        FileNotFoundError, ValueError: as `gentok.training.load_model`.
+    """
+    model, folder = load_model(checkpoint, RAEConfig, build), _encoder_folder(checkpoint)
+    return model.read_networks(folder) if folder.is_dir() else model
 
 
 def sample(checkpoint: str | Path, out: str | Path, *, n: int, seed: int) -> None:
@@ -159,14 +176,12 @@ def sample(checkpoint: str | Path, out: str | Path, *, n: int, seed: int) -> Non
         n: number of images.
         seed: of the noise.
     """
-    model = load_model(checkpoint, RAEConfig, build)
+    model = load_tokenizer(checkpoint)
     torch.manual_seed(seed)
     with torch.no_grad():
-        if _beside(checkpoint, "generator").is_file():
+        if companion(checkpoint, "generator").is_file():
             network, weak = (
-                load_model(_beside(checkpoint, name), RAEDiTConfig, RAEDiT)
-                if _beside(checkpoint, name).is_file()
-                else None
+                _load_generator(checkpoint, name) if companion(checkpoint, name).is_file() else None
                 for name in ("generator", "guide")
             )
             scale = 1.0 if weak is None else auto_guidance(model.config)
@@ -182,12 +197,14 @@ def auto_guidance(size: RAEConfig) -> float:
     return 1.5 if size == PRESETS["vit-xl-512"] else 1.42
 
 
-def _beside(out: str | Path | None, name: str) -> Path | None:
-    """Where a companion of the tokenizer's checkpoint stands, or None if nothing is kept."""
-    if out is None:
-        return None
-    out = Path(out)
-    return out.with_name(f"{out.stem}-{name}{out.suffix}")
+def _load_generator(checkpoint: str | Path, name: str) -> RAEDiT:
+    """The generator or its guide, of the run of a tokenizer's checkpoint."""
+    return load_model(companion(checkpoint, name), RAEDiTConfig, RAEDiT, after=checkpoint)
+
+
+def _encoder_folder(out: str | Path) -> Path:
+    """Where a run keeps the small encoder that it trains: ``runs/a-encoder``."""
+    return companion(out, "encoder").with_suffix("")
 
 
 def pictures(task: Plan, seed: int, drawn: bool = False) -> ImageSet:
@@ -248,14 +265,14 @@ class GuidedPipeline(Pipeline):
 
 def _bare(checkpoint: Path) -> dict[str, nn.Module]:
     """The trained parts: the encoder too, the tokenizer without what only its training needs."""
-    trained = load_model(checkpoint, RAEConfig, build)
+    trained = load_tokenizer(checkpoint)
     bare = build(replace(trained.config, gan_weight=0.0, published_params=None))
     bare.decoder.load_state_dict(trained.decoder.state_dict())
-    generators = {
-        name: load_model(_beside(checkpoint, name), RAEDiTConfig, RAEDiT)
-        for name in ("generator", "guide")
-    }
-    return {"encoder": load_encoder(trained.config.encoder), "tokenizer": bare, **generators}
+    generators = {name: _load_generator(checkpoint, name) for name in ("generator", "guide")}
+    config = trained.config.encoder
+    encoder = load_encoder(replace(config, name=str(_encoder_folder(checkpoint))))
+    encoder.config = config  # weights of the book name no folder of ours
+    return {"encoder": encoder, "tokenizer": bare, **generators}
 
 
 def _assemble(encoder: nn.Module, tokenizer: RAE, generator: RAEDiT, guide: RAEDiT) -> Pipeline:

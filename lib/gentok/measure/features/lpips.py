@@ -12,6 +12,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from gentok.data.files import check_finite, read_tensors
 from gentok.data.folder import find, missing
 from gentok.measure.images import check_pair
 
@@ -102,14 +103,11 @@ def load_lpips(folder: Path | None = None) -> LPIPS:
 
 def _load(model: LPIPS, path: Path, prefix: str) -> None:
     """Take the tensors whose names begin with ``prefix``; VGG's classifier is not used."""
-    try:
-        stored = torch.load(path, map_location="cpu", weights_only=True)
-        stored = {name: value for name, value in stored.items() if name.startswith(prefix)}
-    except Exception as error:  # of pickle, of zip, or no dictionary: torch.load raises them all
-        raise ValueError(f"{path} is not a file of weights: {error}") from error
+    stored = {n: value for n, value in read_tensors(path).items() if n.startswith(prefix)}
     own = {name: p.shape for name, p in model.named_parameters() if name.startswith(prefix)}
     found = {name: value.shape for name, value in stored.items()}
     if found != own:
         wrong = sorted(n for n in own.keys() | found.keys() if own.get(n) != found.get(n))
         raise ValueError(f"{path} does not hold LPIPS's {prefix}* tensors: look at {wrong[:3]}")
+    check_finite(path, stored)
     model.load_state_dict(stored, strict=False)

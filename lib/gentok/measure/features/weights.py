@@ -8,10 +8,11 @@ from functools import partial
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 from safetensors.torch import save_file
 
 from gentok.data import ImageSet, cifar10, class_images, photographs
+from gentok.data.files import check_finite, reading
 from gentok.measure.features.classifier import SmallClassifier, accuracy, train_classifier
 
 COMMITTED = Path(__file__).parents[1] / "weights"
@@ -118,8 +119,10 @@ def load_classifier(name: str) -> SmallClassifier:
         print(f"training the {name} classifier once, into {weights_path(name).parent}")
         return make_classifier(name)[0]
     tensors, metadata = _read(name)
-    model = SmallClassifier(len(metadata["classes"].splitlines()))
-    model.load_state_dict(tensors)
+    check_finite(weights_path(name), tensors)
+    with reading(weights_path(name), "classifier"):
+        model = SmallClassifier(len(metadata["classes"].splitlines()))
+        model.load_state_dict(tensors)
     return model.eval().requires_grad_(False)
 
 
@@ -129,9 +132,6 @@ def _read(name: str) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
         raise FileNotFoundError(
             f"no classifier at {path}; `python -m gentok.measure.features {name}` makes it"
         )
-    try:
-        with safe_open(path, framework="pt") as file:
-            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
-            return tensors, file.metadata()
-    except (SafetensorError, OSError) as error:
-        raise ValueError(f"classifier {path} is damaged: {error}") from error
+    with reading(path, "classifier"), safe_open(path, framework="pt") as file:
+        tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+        return tensors, file.metadata() or {}

@@ -39,6 +39,7 @@ from gentok.shapes.point_mae.model import PRESETS, PointMAE, PointMAEConfig, bui
 from gentok.shapes.point_mae.pictures import reconstruction_grid
 from gentok.shapes.point_mae.system import PointSystem
 from gentok.shapes.point_mae.yardsticks import constant_patch, masked_chamfer
+from gentok.show.media import DRAWINGS
 from gentok.training.loop import Schedule, fit, load_model
 from gentok.training.plan import Stage, preset_of
 from gentok.training.profiles import Profile
@@ -48,6 +49,7 @@ from gentok.training.weights import Learned, Weights
 Batches = Callable[[int], dict[str, Tensor]]
 SHAPENET = 41_952  # clouds that the paper pretrains on
 SHAPENETPART = 14_007  # of training and validation, which the paper's code tunes the segmenter on
+SAMPLES = DRAWINGS  # what `sample` writes
 HELD_OUT = 99_991  # the seed of clouds that no training draws
 # A short run must forget the huge gradients of its first steps: 20 steps of memory, not 1,000.
 SHORT = (0.9, 0.95)
@@ -187,12 +189,12 @@ def train(
     draw = fine_tuning_batches(few, number, task.classifier.batch_size, seed)
     classifier = new_classifier(task, model, len(few.class_names), seed).to(profile.device)
     how = task.classifier.fit_arguments(classifier)
-    fit(classifier, draw, **how, **keep, out=stage(out, "classifier"))
+    fit(classifier, draw, **how, **keep, out=stage(out, "classifier"), after=out)
     objects = object_clouds(task.labelled_objects, 2 * number, seed + LABELLED)
     draw = fine_tuning_batches(objects, number, task.segmenter.batch_size, seed)
     segmenter = new_segmenter(task, model, seed).to(profile.device)
     how = task.segmenter.fit_arguments(segmenter)
-    fit(segmenter, draw, **how, **keep, out=stage(out, "segmenter"))
+    fit(segmenter, draw, **how, **keep, out=stage(out, "segmenter"), after=out)
     return model
 
 
@@ -230,13 +232,13 @@ def _train_from_files(
     classifier = new_classifier(task, model, len(names), seed).to(profile.device)
     drawn = draw(task.classifier.batch_size, fine_tuning=True)
     how = task.classifier.fit_arguments(classifier)
-    fit(classifier, drawn, **how, **keep, out=stage(out, "classifier"))
+    fit(classifier, drawn, **how, **keep, out=stage(out, "classifier"), after=out)
     if known is not None:
         segmenter = _file_segmenter(task, model, known, seed).to(profile.device)
         points, parts = segmenter.config.backbone.num_points, segmenter.config.num_parts
         drawn = part_batches(known, points, parts, task.segmenter.batch_size, seed)
         how = task.segmenter.fit_arguments(segmenter)
-        fit(segmenter, drawn, **how, **keep, out=stage(out, "segmenter"))
+        fit(segmenter, drawn, **how, **keep, out=stage(out, "segmenter"), after=out)
     return model
 
 
@@ -347,7 +349,7 @@ def _collect(checkpoint: str | Path) -> dict[str, nn.Module]:
         ("segmenter", point_tasks.SegmenterConfig),
     )
     return {"autoencoder": load_model(checkpoint, PointMAEConfig, build)} | {
-        name: load_model(stage(checkpoint, name), config, point_tasks.build)
+        name: load_model(stage(checkpoint, name), config, point_tasks.build, after=checkpoint)
         for name, config in tuned
     }
 

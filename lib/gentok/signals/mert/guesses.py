@@ -13,7 +13,7 @@ from gentok.signals.mert.codec import Codec, CodecConfig
 from gentok.signals.mert.model import MERTConfig, build
 from gentok.signals.mert.spectral_codec import SpectralCodec, SpectralCodecConfig
 from gentok.signals.mert.tunes import compose, tunes
-from gentok.training.checkpoint import load_checkpoint
+from gentok.training.checkpoint import read_header
 from gentok.training.loop import load_model
 from gentok.training.stages import stage
 
@@ -34,9 +34,9 @@ def sample(checkpoint: str | Path, out: str | Path, *, n: int, seed: int) -> Non
     Raises:
         FileNotFoundError: if the checkpoint is absent.
     """
-    model = load_model(checkpoint, MERTConfig, build).eval()
-    config = model.config
     beside = stage(checkpoint, "codec")
+    model = load_model(checkpoint, MERTConfig, build, after=beside).eval()
+    config = model.config
     teacher = _load_codec(beside) if beside.is_file() else None
     draw = tunes if isinstance(teacher, SpectralCodec) else compose  # what both have learned from
     waves = draw(n, seed, config.clip, config.rate)[1]
@@ -58,7 +58,7 @@ def sample(checkpoint: str | Path, out: str | Path, *, n: int, seed: int) -> Non
 
 def _load_codec(path: Path) -> Codec | SpectralCodec:
     """The codec beside a student, of whichever kind it is."""
-    if "window" in load_checkpoint(path)[1]["config"]:
+    if "window" in (read_header(path)[1].get("config") or {}):
         return load_model(path, SpectralCodecConfig, spectral_codec.build)
     return load_model(path, CodecConfig, codec.build)
 

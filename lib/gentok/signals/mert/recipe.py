@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from gentok.data import batches, generator
 from gentok.data.folder import find, missing
 from gentok.data.real_sound import decode_wav
+from gentok.show.media import DRAWINGS
 from gentok.signals.mert import codec, spectral_codec
 from gentok.signals.mert.codec import CodecConfig, EnCodecTeacher
 from gentok.signals.mert.guesses import sample
@@ -45,6 +46,7 @@ Batches = Callable[[int], dict[str, Tensor]]
 MUSIC = "music"  # of GENTOK_DATA: 24 kHz mono WAV files for the published presets
 ENCODEC = "encodec_24khz"  # of GENTOK_DATA, in the hub's format
 ENCODEC_HUB = "facebook/encodec_24khz"
+SAMPLES = DRAWINGS  # what `sample` writes
 HELD_OUT = 1_000  # seed of clips that no preset learns from
 PROBED = 600  # clips that train the probes of the record, and choose the layer
 HEARD = 64  # clips of the test that are decoded: finding phases takes its time
@@ -143,6 +145,7 @@ def train(
         seed=seed,
         out=out,
         resume=resume,
+        after=None if task.data == "folder" else stage(out, "codec"),
     ).model
 
 
@@ -206,9 +209,10 @@ def _recordings(task: Plan, profile: Profile, seed: int) -> Batches:
 
 def _collect(checkpoint: str | Path) -> dict[str, nn.Module]:
     """The two networks, from the student's checkpoint and the codec's beside it."""
+    beside = stage(checkpoint, "codec")
     return {
-        "codec": load_model(stage(checkpoint, "codec"), SpectralCodecConfig, spectral_codec.build),
-        "student": load_model(checkpoint, MERTConfig, build),
+        "codec": load_model(beside, SpectralCodecConfig, spectral_codec.build),
+        "student": load_model(checkpoint, MERTConfig, build, after=beside),
     }
 
 

@@ -6,21 +6,22 @@ Three sources: the procedural motions of `gentok.data`, motion capture, and Huma
 Shapes: T frames, F features, Q levels.
 """
 
-import math
+import warnings
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from gentok.data import Motion, sample_motions
+from gentok.data.files import read_array, read_text
 from gentok.data.folder import find, missing
 from gentok.data.motion_features import motion_features, resample
 
 FPS = 20
 WINDOW = 64  # frames of a tokenizer's window, and of a clip of motion capture
 SHORTEST, LONGEST = 40, 200  # frames: HumanML3D's clips are at least and less than this
+FOREVER = 1e6  # seconds: no time of a clip
 FOLDER = "humanml3d"  # new_joint_vecs/*.npy, texts/*.txt, train.txt
 
 
@@ -76,42 +77,61 @@ def humanml3d() -> Clips:
 
     Read from ``GENTOK_DATA/humanml3d`` in the public layout. A captioned span becomes a clip of its
     own; for a tokenizer every motion counts once, whatever its length and caption. The first column
-    is half the yaw velocity with the opposite sign; it becomes this book's.
+    is half the yaw velocity with the opposite sign; it becomes this book's. A damaged file is named
+    in a warning, and its clip left out.
 
     Raises:
         FileNotFoundError: if it is absent, or holds no clip of such a length.
+        ValueError: if the list is not text, or two clips differ in the number of features.
     """
     listed = find(f"{FOLDER}/train.txt")
     if listed is None:
         raise missing("HumanML3D (features of 263 numbers)", f"{FOLDER}/train.txt")
     clips, folder = Clips(motions=[]), listed.parent
-    for name in listed.read_text().split():
+    for name in read_text(listed).split():
         path, words = folder / "new_joint_vecs" / f"{name}.npy", folder / "texts" / f"{name}.txt"
         if not (path.is_file() and words.is_file()):
             continue  # the public list names a few clips that its own files lack
-        rows = torch.from_numpy(np.load(path)).float()
-        if not rows.isfinite().all():
+        try:
+            rows, lines = _features(path), read_text(words).splitlines()
+        except ValueError as error:
+            warnings.warn(f"{error}; the clip is left out", stacklevel=2)
             continue
+        if not rows.isfinite().all():
+            continue  # of the public files a few hold NaN
+        if clips.motions and rows.shape[1] != clips.motions[0].shape[1]:
+            raise ValueError(
+                f"{path} holds {rows.shape[1]} features a frame, the clips before it "
+                f"{clips.motions[0].shape[1]}"
+            )
         rows[:, 0] *= -2
         clips.motions.append(rows)
         if SHORTEST <= len(rows) < LONGEST:
-            _add_captioned(clips, rows, words)
+            _add_captioned(clips, rows, lines)
     if not clips.features:
         raise missing("clips of 40 to 199 frames", f"{FOLDER}/new_joint_vecs/*.npy")
     return clips
 
 
-def _add_captioned(clips: Clips, rows: Tensor, words: Path) -> None:
+def _features(path: Path) -> Tensor:
+    """Features of a clip as stored, (T, F) float32."""
+    array = read_array(path)
+    if array.ndim != 2 or array.dtype.kind not in "fiu" or not array.shape[1]:
+        raise ValueError(f"{path} must be numbers (frames, features), got {array.shape}")
+    return torch.from_numpy(array).float()
+
+
+def _add_captioned(clips: Clips, rows: Tensor, lines: list[str]) -> None:
     """Add a clip with the captions of all of it, and each captioned span that is long enough."""
     whole = []
-    for line in words.read_text().splitlines():
+    for line in lines:
         caption, start, end = read_caption(line)
         if not caption:
             continue
         if start == end == 0:
             whole.append(caption)
             continue
-        span = rows[int(start * FPS) : int(end * FPS)]
+        span = rows[min(int(start * FPS), len(rows)) : min(int(end * FPS), len(rows))]
         if SHORTEST <= len(span) < LONGEST:
             clips.add(span, [caption])
     clips.add(rows, whole)
@@ -128,9 +148,9 @@ def read_caption(line: str) -> tuple[str, float, float]:
 
 
 def _seconds(word: str) -> float:
-    """A number of seconds; 0 for ``nan`` and for what is none."""
+    """A number of seconds, 0 or more; 0 for ``nan`` and for what is none."""
     try:
         value = float(word)
     except ValueError:
         return 0.0
-    return value if math.isfinite(value) else 0.0
+    return max(value, 0.0) if abs(value) < FOREVER else 0.0

@@ -49,6 +49,7 @@ PROMPTS = (
     "a person jumps on the spot",
 )
 MARGIN = 16  # columns that the encoder of the book's presets looks ahead
+SAMPLES = (".gif",)  # what `sample` writes
 Batches = Callable[[int], dict[str, Tensor]]
 
 
@@ -202,6 +203,7 @@ def train(
         seed=seed,
         out=out,
         resume=resume,
+        after=stage(out, "tokenizer"),
     ).model
 
 
@@ -227,9 +229,10 @@ def sample(checkpoint: str | Path, out: str | Path, *, n: int, seed: int) -> Non
 
 def _collect(checkpoint: str | Path) -> dict[str, nn.Module]:
     """The two networks, from Mogo's checkpoint and the tokenizer's beside it."""
+    beside = stage(checkpoint, "tokenizer")
     return {
-        "tokenizer": load_model(stage(checkpoint, "tokenizer"), MotionRVQConfig, motion_rvq.build),
-        "generator": load_model(checkpoint, MogoConfig, build),
+        "tokenizer": load_model(beside, MotionRVQConfig, motion_rvq.build),
+        "generator": load_model(checkpoint, MogoConfig, build, after=beside),
     }
 
 

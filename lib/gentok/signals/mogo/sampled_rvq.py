@@ -16,7 +16,14 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from gentok.nn.gather import distributed, once_a_step, waiting
-from gentok.nn.quantize import ResidualVQ, VectorQuantizer, nearest_code
+from gentok.nn.quantize import (
+    ResidualVQ,
+    VectorQuantizer,
+    agreed,
+    check_latents,
+    nearest_code,
+    partial_distances,
+)
 from gentok.process.masked import sample_categorical
 
 
@@ -37,8 +44,8 @@ class SampledQuantizer(VectorQuantizer):
         """(..., D) -> codes' vectors (..., D) without gradient, codes (...), commitment term."""
         if not self.training:
             return super().quantize(z)
-        if z.shape[-1] != (dim := self.codebook.shape[1]):
-            raise ValueError(f"z must be (..., {dim}), got {tuple(z.shape)}")
+        check_latents(z, dim := self.codebook.shape[1])
+        self.check_precision()
         flat = z.detach().reshape(-1, dim).float()  # (M, D)
         self._start(flat)
         codes = self._draw(flat)
@@ -50,9 +57,7 @@ class SampledQuantizer(VectorQuantizer):
         """(M, D) -> (M,) codes."""
         if self.temperature == 0:
             return nearest_code(flat, self.codebook)
-        square = self.codebook.square().sum(-1)
-        distance = torch.addmm(square, flat, self.codebook.T, alpha=-2)  # less |z|^2
-        return sample_categorical(-distance / self.temperature)
+        return sample_categorical(-partial_distances(flat, self.codebook) / self.temperature)
 
     @torch.no_grad()
     def _start(self, flat: Tensor) -> None:
@@ -129,6 +134,7 @@ class SampledResidualVQ(ResidualVQ):
         keep = len(self.levels)
         if self.training and torch.rand(()).item() < self.level_dropout:
             keep = int(torch.randint(1, keep + 1, ()))
+        keep = agreed(keep, z.device)
         residual, z_q, codes, losses = z, 0.0, [], []
         for level in self.levels[:keep]:
             step, level_codes, loss = level.quantize(residual)

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from gentok.nn.causal import CausalSelfAttention
+from gentok.nn.place_head import check_drawable
 from gentok.tokens.axial.layers import (
     ALMOST_ZERO,
     COLUMN,
@@ -226,6 +227,7 @@ class RasterAttention(CausalSelfAttention):
 
 def choose(logits: Tensor, noise: Tensor, given: Tensor) -> Tensor:
     """Gumbel-max draw (n,) from logits (n, K), except where a value is given (not -1)."""
+    check_drawable(logits)
     return torch.where(given >= 0, given, (logits + noise).argmax(-1))
 
 

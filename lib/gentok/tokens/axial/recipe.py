@@ -17,7 +17,7 @@ from gentok.data.folder import find, missing
 from gentok.data.printed_digits import printed_digits
 from gentok.data.read_ahead import Mapped
 from gentok.measure.digits import legible, within_rows
-from gentok.show.media import save_grid
+from gentok.show.media import PICTURES, save_grid
 from gentok.tokens.axial.model import PRESETS, AxialConfig, PixelModel, build, to_images, to_values
 from gentok.training.loop import fit, load_model
 from gentok.training.plan import Stage, preset_of
@@ -25,6 +25,7 @@ from gentok.training.profiles import Profile
 from gentok.training.weights import Weights
 
 FOLDER = "images"  # of GENTOK_DATA, one sub-folder a class, for the published sizes
+SAMPLES = PICTURES  # what `sample` writes
 HELD_OUT = 99_991  # the seed of pictures and samples that are measured
 ROWS = 100  # drawn at a time
 

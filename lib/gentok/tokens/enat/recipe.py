@@ -32,10 +32,13 @@ from gentok.data.folder import find, missing
 from gentok.data.mirrored_crop import mirrored_crop
 from gentok.measure import load_classifier
 from gentok.measure.features.lpips import load_lpips
-from gentok.show.media import save_grid
+from gentok.show.media import PICTURES, save_grid
 from gentok.tokens.enat.model import ENAT, PRESETS, ENATConfig, build
-from gentok.training.checkpoint import load_checkpoint, load_weights, restore_config, save
+from gentok.training.checkpoint import load_checkpoint, save
+from gentok.training.configs import restore_config
+from gentok.training.loading import load_weights
 from gentok.training.loop import fit, load_model
+from gentok.training.machines import agreed
 from gentok.training.plan import Stage, preset_of
 from gentok.training.profiles import Profile
 from gentok.training.stages import stage
@@ -44,6 +47,7 @@ from gentok.training.weights import Weights
 Batches = Callable[[int], dict[str, Tensor]]
 FOLDER = "images"  # of GENTOK_DATA, one sub-folder a class, for presets of large images
 KEPT = "model.tokenizer."  # how the tokenizer's weights are called in the checkpoint of its game
+SAMPLES = PICTURES  # what `sample` writes
 
 
 @dataclass(frozen=True)
@@ -223,6 +227,7 @@ def train(
         seed=seed,
         out=out,
         resume=resume,
+        after=stage(out, "tokenizer"),
     ).ema
 
 
@@ -245,8 +250,9 @@ def sample(checkpoint: str | Path, out: str | Path, *, n: int, seed: int) -> Non
 
 def _collect(checkpoint: str | Path) -> dict[str, nn.Module]:
     """The two networks, from ENAT's checkpoint and the tokenizer's beside it."""
-    generator = load_model(checkpoint, ENATConfig, build)
-    return {"tokenizer": _load_tokenizer(stage(checkpoint, "tokenizer")), "generator": generator}
+    beside = stage(checkpoint, "tokenizer")
+    generator = load_model(checkpoint, ENATConfig, build, after=beside)
+    return {"tokenizer": _load_tokenizer(beside), "generator": generator}
 
 
 def pictures(task: Plan, seed: int) -> ImageSet | Batches:
@@ -318,7 +324,8 @@ def _keep(tokenizer: VQGAN, path: Path | None) -> None:
     """Put a trained tokenizer beside the generator, where `sample` looks for it."""
     if path is not None:
         tensors = {f"{KEPT}{name}": value for name, value in tokenizer.state_dict().items()}
-        save(path, tensors, {"config": asdict(tokenizer.config)})
+        meta = {"config": asdict(tokenizer.config)}
+        agreed(lambda: str(save(path, tensors, meta)))
 
 
 def _load_tokenizer(path: Path) -> VQGAN:

@@ -7,6 +7,7 @@ One folder a clip, frames as ``*.jpg`` or ``*.png`` in the order of their names,
 Shapes: B batch, T frames, H W pixels.
 """
 
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -14,10 +15,12 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from gentok.data.files import read_text
 from gentok.data.imageset import generator, to_float
 from gentok.data.pictures import is_picture, read_picture
 from gentok.data.read_ahead import ReadAhead
 
+TRIES = 10  # clips in a row that may be damaged
 CLIP, PAIR = (".",), ("winner", "loser")  # where the frames of an item are, under its folder
 Box = tuple[float, float, float, float]  # left, top, right, bottom in pixels
 Key = tuple[int, int, int, int]
@@ -65,16 +68,39 @@ class ClipFolder(Dataset):
         return found
 
     def caption(self, position: int) -> str:
-        """The caption of a clip."""
-        return (self.places[position] / "caption.txt").read_text("utf-8").strip()
+        """The caption of a clip.
+
+        Raises:
+            ValueError: if its file is empty or not UTF-8.
+        """
+        path = self.places[position] / "caption.txt"
+        words = read_text(path).strip()
+        if not words:
+            raise ValueError(f"{path} holds no caption")
+        return words
 
     def __getitem__(self, key: Key) -> tuple[list[np.ndarray], str]:
         """Frames (T, H, W, 3) uint8 of each take, and the caption, of (position, T, step, row).
 
+        A clip that cannot be read is named in a warning, and the next one takes its place.
+
         Raises:
-            ValueError: if a frame cannot be read, or frames of one clip differ in size.
+            ValueError: if this clip and those behind it cannot be read: a frame or the caption is
+                damaged, or frames of one clip differ in size.
         """
         position, count, step, row = key
+        enough = np.flatnonzero(self.lengths >= count)
+        first = int(np.searchsorted(enough, position))
+        for i in range(min(TRIES, len(enough))):
+            at = int(enough[(first + i) % len(enough)])
+            try:
+                return self._item(at, count, step, row)
+            except (OSError, ValueError) as error:
+                fault = error
+                warnings.warn(f"{error}; the next clip takes its place", stacklevel=2)
+        raise ValueError(f"{i + 1} clips in a row cannot be read; the last: {fault}")
+
+    def _item(self, position: int, count: int, step: int, row: int) -> tuple[list[np.ndarray], str]:
         place = self.places[position]
         rng = np.random.default_rng([self.seed, step, row])
         start = int(rng.integers(self.lengths[position] - count + 1))

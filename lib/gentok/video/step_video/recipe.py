@@ -25,7 +25,8 @@ from torch import nn
 
 from gentok.show.media import save_gif, video_frames
 from gentok.training import shard
-from gentok.training.checkpoint import load_checkpoint, load_weights, restore_config
+from gentok.training.checkpoint import load_checkpoint
+from gentok.training.loading import load_weights, stored_config
 from gentok.training.loop import Fit, fit, load_model
 from gentok.training.plan import Stage
 from gentok.training.profiles import Profile
@@ -46,6 +47,7 @@ from gentok.video.step_video.vae_game import game_of
 
 __all__ = ["STAGES", "WEIGHTS", "plan", "sample", "train", "written"]
 
+SAMPLES = (".gif",)  # what `sample` writes
 TEST_PROMPTS = (
     "a red star moving left",
     "a blue disc moving up",
@@ -215,6 +217,9 @@ class Training:
         if shard.wanted() and out is None:
             raise ValueError("out: what was trained in slices is put together in a checkpoint only")
         arguments |= {"seed": self.seed, "out": out, "resume": self.resume}
+        tokenizers = [part.name for part in self.task.tokenizers]
+        if tokenizers and name not in tokenizers:
+            arguments["after"] = self._path(tokenizers[-1])
         fitted = fit(model, draw, **arguments, progress=self.progress)
         self.history[name] = fitted.history
         return fitted
@@ -271,24 +276,24 @@ def load_tokenizer(checkpoint: Path) -> VideoVAE:
         FileNotFoundError, ValueError: as `load_checkpoint`, or if it is another system's.
     """
     tensors, meta = load_checkpoint(checkpoint)
-    model = video_vae.build(restore_config(VideoVAEConfig, meta["config"]))
+    model = video_vae.build(stored_config(meta, VideoVAEConfig, f"checkpoint {checkpoint}"))
     prefix = "ema." if any(name.startswith("ema.") for name in tensors) else "model."
     load_weights(model, tensors, f"{prefix}tokenizer.", f"checkpoint {checkpoint}")
     return model.eval()
 
 
-def load_transformer(checkpoint: Path) -> StepVideo:
-    """The transformer of a checkpoint of any stage.
+def load_transformer(checkpoint: Path, after: Path | None = None) -> StepVideo:
+    """The transformer of a checkpoint of any stage; ``after`` is the tokenizer's.
 
     Raises:
         FileNotFoundError, ValueError: as `load_model`.
     """
     name = Path(checkpoint).suffixes[-2:-1]
     if name == [".dpo"]:
-        return load_model(checkpoint, StepVideoConfig, lambda c: VideoDPO(build(c))).policy
+        return load_model(checkpoint, StepVideoConfig, lambda c: VideoDPO(build(c)), after).policy
     if name == [".turbo"]:
-        return load_model(checkpoint, StepVideoConfig, lambda c: Turbo(build(c))).model
-    return load_model(checkpoint, StepVideoConfig, build)
+        return load_model(checkpoint, StepVideoConfig, lambda c: Turbo(build(c)), after).model
+    return load_model(checkpoint, StepVideoConfig, build, after)
 
 
 def sample(checkpoint: str | Path, out: str | Path, *, n: int, seed: int) -> None:
@@ -305,8 +310,8 @@ def sample(checkpoint: str | Path, out: str | Path, *, n: int, seed: int) -> Non
     """
     later = (stage(checkpoint, name) for name in ("turbo", "dpo", "sft"))
     last = next((path for path in later if path.is_file()), Path(checkpoint))
-    tokenizer = load_tokenizer(stage(checkpoint, "tokenizer"))
-    system = TextToVideo(tokenizer, load_transformer(last))
+    beside = stage(checkpoint, "tokenizer")
+    system = TextToVideo(load_tokenizer(beside), load_transformer(last, after=beside))
     torch.manual_seed(seed)
     video = system.sample(n, [TEST_PROMPTS[i % len(TEST_PROMPTS)] for i in range(n)])
     save_gif(video_frames(video), out, fps=8)
@@ -316,10 +321,11 @@ def sample(checkpoint: str | Path, out: str | Path, *, n: int, seed: int) -> Non
 
 
 def _collect(checkpoint: Path) -> dict[str, nn.Module]:
+    beside = stage(checkpoint, "tokenizer")
     return {
-        "tokenizer": load_tokenizer(stage(checkpoint, "tokenizer")),
-        "generator": load_transformer(checkpoint),
-        "turbo": load_transformer(stage(checkpoint, "turbo")),
+        "tokenizer": load_tokenizer(beside),
+        "generator": load_transformer(checkpoint, after=beside),
+        "turbo": load_transformer(stage(checkpoint, "turbo"), after=beside),
     }
 
 

@@ -75,6 +75,8 @@ class PairFiles(Dataset):
     def __getitem__(self, position: int) -> tuple[Tensor, Tensor, str]:
         """The pair at a position."""
         tensors, meta = load_checkpoint(self.files[position])
+        if missing := {"prompt", "seed", "index"} - meta.keys() or {"sample"} - tensors.keys():
+            raise ValueError(f"{self.files[position]} is no pair: it has no {min(missing)}")
         sample = tensors["sample"].float()
         return pair_noise(meta["seed"], meta["index"], sample.shape), sample, meta["prompt"]
 
