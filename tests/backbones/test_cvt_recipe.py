@@ -35,6 +35,13 @@ def test_train_resume_and_sample(tmp_path, monkeypatch):
         assert first.size[0] > 800 and first.tobytes() == second.tobytes()
 
 
+def test_the_plain_rival_learns_for_twice_as_long():
+    stage = recipe.plan("study-32", Profile("cpu", (0,), "cpu")).classifier
+    longer = recipe.rival_stage(stage)
+    assert (stage.steps, longer.steps) == (2000, 4000)
+    assert replace(longer, steps=stage.steps) == stage
+
+
 def test_decay_is_of_matrices_and_nothing_else():
     """Weights of linear and convolutional layers, found by their kind and not by their shape."""
     model = build(replace(SMALL, position="every"))

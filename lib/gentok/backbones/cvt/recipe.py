@@ -141,6 +141,11 @@ def plain_rival(size: CvTConfig) -> ViTConfig:
     return replace(vit.PRESETS["tiny"], num_classes=size.num_classes, depth=2, drop_path=0.0)
 
 
+def rival_stage(classifier: Stage) -> Stage:
+    """How that ViT is trained: for twice as long, since it learns what a convolution is given."""
+    return replace(classifier, steps=2 * classifier.steps)
+
+
 def pictures(
     task: Plan, seed: int, side: int | None = None, count: int | None = None, split: str = "train"
 ) -> ImageSet:
