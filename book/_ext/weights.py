@@ -54,6 +54,10 @@ METRICS = {
     "named_vsae": ("features with a name: vSAE", "{:.0f}"),
     "named_topk": ("top-k", "{:.0f}"),
     "named_control": ("at other places", "{:.0f}"),
+    "ard_6_ratio": ("variance of the fourth axis over the fifth: of 6", "{:.1f}"),
+    "ard_12_ratio": ("of 12", "{:.1f}"),
+    "ard_24_ratio": ("of 24", "{:.1f}"),
+    "vae_12_ratio": ("of a plain VAE's 12", "{:.1f}"),
 }
 
 
