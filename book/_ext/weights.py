@@ -42,9 +42,9 @@ METRICS = {
     "error_1": ("energy lost with one code a frame", "{:.0%}"),
     "error_4": ("with four", "{:.0%}"),
     "key_accuracy": ("key named right", "{:.0%}"),
-    "untrained_key_accuracy": ("before training", "{:.0%}"),
+    "untrained_key_accuracy": ("by the untrained network", "{:.0%}"),
     "melody_accuracy": ("melody", "{:.0%}"),
-    "untrained_melody_accuracy": ("before training", "{:.0%}"),
+    "untrained_melody_accuracy": ("by the untrained network", "{:.0%}"),
     "joint_error_mm": ("joints off by", "{:.1f} mm"),
     "judge_accuracy_late": ("beyond the length of training", "{:.1%}"),
     "shape_accuracy": ("shape as asked", "{:.1%}"),
@@ -91,10 +91,9 @@ class Weights(SphinxDirective):
         ]
 
     def measured(self, metrics):
-        for name, value in metrics.items():
-            if name in METRICS:
-                words, form = METRICS[name]
-                yield f"{words} {form.format(value)}"
+        for name, (words, form) in METRICS.items():
+            if name in metrics:
+                yield f"{words} {form.format(metrics[name])}"
         yield f"{metrics['items']} items"
 
     def name_of(self, name):
