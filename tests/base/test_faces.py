@@ -262,6 +262,7 @@ def test_scales_of_continuous_pictures(name):
 # Generators that no tokenizer of the library feeds, and why.
 ALONE = {
     "MatLM": "writes characters",
+    "ARDVAE": "draws from the prior of its own latents",
 }
 JOINED = {
     "LightningDiT", "RAEDiT", "MaskedTokenModel", "StepVideo", "Mogo", "FlattenedTransformer",
