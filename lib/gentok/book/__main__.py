@@ -23,21 +23,12 @@ COMMANDS = {
     "stale": (*NOTEBOOK, "stale"),
     "student": (*NOTEBOOK, "student"),
     "slides": (*NOTEBOOK, "slides"),
-    "pages": (
-        "-m",
-        "gentok.book.pages",
-    ),
+    "pages": ("-m", "gentok.book.pages"),
     "weights": ("-m", "gentok.book.weights", "make"),
-    "renew": (
-        "-m",
-        "gentok.book.renew",
-    ),
+    "renew": ("-m", "gentok.book.renew"),
     "lab": ("-m", "jupyterlab", "notebooks"),
     "test-fast": ("-m", "pytest", "-q", "-m", FAST, "tests"),
-    "bench": (
-        "-m",
-        "benchmarks",
-    ),
+    "bench": ("-m", "benchmarks"),
 }  # name -> what Python is given
 
 
