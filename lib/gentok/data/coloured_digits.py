@@ -35,12 +35,7 @@ def coloured_digits(
     Raises:
         ValueError: if ``split`` is unknown, ``count`` is below 1, or ``side`` below 8.
     """
-    if split not in ("train", "test"):
-        raise ValueError(f"split must be 'train' or 'test', got {split!r}")
-    if count < 1:
-        raise ValueError(f"count must be 1 or more, got {count}")
-    if side < 8:
-        raise ValueError(f"side must be 8 or more, got {side}")
+    check_request(split, count, side)
     parts = dict(zip(("train", "test"), digits().split(0.8, seed=0), strict=True))
     source = parts[split]
     rng = generator(seed, split == "test")
@@ -56,6 +51,20 @@ def coloured_digits(
         source.class_names,
         f"{split} part of the handwritten digits of scikit-learn, in random colours",
     )
+
+
+def check_request(split: str, count: int, side: int) -> None:
+    """Refuse what the sets of digits cannot draw.
+
+    Raises:
+        ValueError: if ``split`` is unknown, ``count`` is below 1, or ``side`` below 8.
+    """
+    if split not in ("train", "test"):
+        raise ValueError(f"split must be 'train' or 'test', got {split!r}")
+    if count < 1:
+        raise ValueError(f"count must be 1 or more, got {count}")
+    if side < 8:
+        raise ValueError(f"side must be 8 or more, got {side}")
 
 
 def _redrawn(strokes: Tensor, side: int, rng: torch.Generator) -> Tensor:

@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from gentok.data.coloured_digits import two_colours
+from gentok.data.coloured_digits import check_request, two_colours
 from gentok.data.imageset import ImageSet, generator, to_uint8
 
 FACES = ("DejaVuSans-Bold", "DejaVuSerif-Bold")
@@ -40,12 +40,7 @@ def printed_digits(
     Raises:
         ValueError: if ``split`` is unknown, ``count`` is below 1, or ``side`` below 8.
     """
-    if split not in ("train", "test"):
-        raise ValueError(f"split must be 'train' or 'test', got {split!r}")
-    if count < 1:
-        raise ValueError(f"count must be 1 or more, got {count}")
-    if side < 8:
-        raise ValueError(f"side must be 8 or more, got {side}")
+    check_request(split, count, side)
     strokes, labels = _patterns(split, side)
     rng = generator(seed, split == "test")
     index = torch.randint(len(labels), (count,), generator=rng)
