@@ -702,7 +702,7 @@ figure.suptitle("Which frequencies pass? (cycles per token)");
 # by size?
 
 # %% mystnb={"image": {"alt": "The same t-SNE map of class tokens twice: coloured by shape it falls into five islands; coloured by the side of the picture both colours lie in every island"}} tags=["hide-input"]
-half = level.pick(smoke=20, cpu=300)
+half = level.pick(smoke=20, study=20, cpu=300)
 with torch.no_grad():
     features = torch.cat(
         [
@@ -752,7 +752,9 @@ page.claims()
 # %% [markdown]
 # C1 and C4b are identities: tests hold them, and they are counted apart. Read
 # C2 with the loss in mind: an arm that sits longer on the loss of a blind guess
-# is *later*, which after equally many steps looks like *worse*. C1c and C5 ask
+# is *later*, which after equally many steps looks like *worse*. So the gate
+# *linear-learned* asks that the arm has left that loss in every seed; where it
+# has not, nothing is said about the projection. C1c and C5 ask
 # what a ViT's table is worth, so they rest on ViTs that have learned to use it:
 # the gate *rival*. It failed in a first study with as many steps as the CvTs',
 # and the ViTs were given twice as many. C5 is our reading of the paper's
