@@ -530,7 +530,7 @@ arms = {
     "KL on selected": {"kl_on": "selected"},
     "unit noise, β = 0": {"variance": "unit", "kl_weight": 0.0},
 }
-runs = study.ablate("language", examine, arms, seeds=range(6, 18))
+runs = study.ablate("language", examine, arms)
 
 # %% tags=["hide-input"]
 summarize(
