@@ -26,6 +26,16 @@ def test_clips_are_composed_as_the_generator_does():
     assert len(music) == 40
 
 
+@pytest.mark.parametrize(
+    "name, lr, clip, rows", [("mert-95m", 5e-4, 10.0, 1024), ("mert-330m", 1.5e-3, 1.0, 3584)]
+)
+def test_published_plans_are_the_released_ones(name, lr, clip, rows):
+    stage = recipe.plan(name, Profile("gpu", (0,), "cuda")).student
+    assert (stage.lr, stage.clip, stage.batch_size) == (lr, clip, rows)
+    assert (stage.betas, stage.eps, stage.weight_decay) == ((0.9, 0.98), 1e-6, 0.01)
+    assert (stage.steps, stage.warmup, stage.schedule) == (400_000, 32_000, "linear")
+
+
 @pytest.mark.slow
 def test_train_resume_and_sample(tmp_path, monkeypatch):
     monkeypatch.setitem(PRESETS, "tiny", SMALL)
