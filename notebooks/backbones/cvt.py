@@ -569,7 +569,7 @@ page.say(
 #
 # Magnifying asks something else. Filters of 3×3 pixels meet edges that bend less
 # than those they know, and no table would help with that. It costs the CvTs
-# more than the ViTs, which have less to lose.
+# more than the ViTs.
 #
 # ## Look inside
 #
