@@ -300,9 +300,9 @@ def clip_codes(tokenizer: MotionRVQ, clips: Clips) -> list[Tensor]:
 def code_batches(
     tokenizer: MotionRVQ, clips: Clips, text: ClipText | HashedWords, batch_size: int, seed: int
 ) -> Batches:
-    """Batches of (codes, sentence vector, length): a clip, then one of its captions (released code).
+    """Batches of (codes, sentence vector, length): clips are drawn, then one caption of each.
 
-    A clip with many captions is drawn no more often than one with a single caption.
+    So it is in the released code: a clip with many captions comes no more often than others.
     """
     columns = clip_codes(tokenizer, clips)
     lengths = torch.tensor([len(c) for c in columns])
