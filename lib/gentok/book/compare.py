@@ -16,8 +16,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import median
 
+import matplotlib.pyplot as plt
 import numpy as np
 import torch
+from matplotlib.axis import Axis
+from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 from PIL import Image
 from torch import Tensor, nn
 
@@ -29,6 +32,7 @@ from gentok.measure import band_errors, count_flops, count_parameters, psnr
 from gentok.measure.codes import code_usage
 from gentok.measure.latency import latencies
 from gentok.nn.latents import encode_all
+from gentok.show.plot import MARKERS, use_style
 
 HELD_OUT = 99_991  # the seed of pictures that no training draws
 COUNT = 512  # pictures
@@ -230,10 +234,6 @@ def table(rows: list[dict]) -> str:
 
 def figure(found: dict[str, dict], path: Path) -> None:
     """Rate against distortion, and where the error lies, a row a set of pictures."""
-    import matplotlib.pyplot as plt  # slow to import
-
-    from gentok.show.plot import MARKERS
-
     sheet, axes = plt.subplots(len(found), 2, figsize=(9.6, 3.5 * len(found)), squeeze=False)
     for (rate, bands), (title, part) in zip(axes, found.items(), strict=True):
         rate.plot(*zip(*part["jpeg"], strict=True), color="#55585c", linestyle="--", label="JPEG")
@@ -241,6 +241,7 @@ def figure(found: dict[str, dict], path: Path) -> None:
             rate.plot(row["bits"], row["psnr"], marker, markersize=9, label=row["name"])
         rate.set(xscale="log", xlabel="bits a picture, measured", ylabel="PSNR (dB)", title=title)
         rate.legend()
+        _plain(rate.xaxis)
         names = [row["name"] for row in part["rows"]]
         for i, (band, hatch) in enumerate((("low", ""), ("high", "//"))):
             place = np.arange(len(names)) + 0.38 * (i - 0.5)
@@ -249,15 +250,21 @@ def figure(found: dict[str, dict], path: Path) -> None:
         bands.set(xticks=range(len(names)), ylabel="mean squared error", title="where it errs")
         bands.set_xticklabels(names)
         bands.set_yscale("log")
+        _plain(bands.yaxis)
         bands.legend()
     sheet.savefig(path, metadata={"Date": None})
     plt.close(sheet)
 
 
+def _plain(axis: Axis) -> None:
+    """Ticks of a logarithmic axis at 1, 2 and 5, written out."""
+    axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axis.set_major_formatter(StrMethodFormatter("{x:,g}"))
+    axis.set_minor_formatter(NullFormatter())
+
+
 def main() -> int:
     """Measure all parts and write their figures and tables."""
-    from gentok.show.plot import use_style
-
     torch.manual_seed(0)
     use_style()
     root = find_root()
