@@ -22,8 +22,8 @@ from gentok.base import gelu_1l, language_model
 from gentok.book.claims import read_plan
 from gentok.book.records import read_record
 from gentok.data.clouds import read_cloud
+from gentok.data.mesh_files import read_mesh
 from gentok.data.pictures import read_picture
-from gentok.data.real_shapes import read_obj
 from gentok.data.real_sound import decode_wav
 from gentok.efficient.matformer import recipe as matformer
 from gentok.measure.features import lpips
@@ -271,8 +271,8 @@ l 1 2
 """
 
 
-def _read_obj(path: Path) -> None:
-    mesh = read_obj(path)
+def _read_mesh(path: Path) -> None:
+    mesh = read_mesh(path)
     _finite(mesh.vertices)
     assert mesh.vertices.abs().max() <= 1 + 1e-5
     assert mesh.faces.min() >= 0 and mesh.faces.max() < len(mesh.vertices)
@@ -519,7 +519,7 @@ CASES = (
     Case("chorales", _write_chorales, _read_chorales),
     Case("mocap", _write_mocap(False), _read_mocap),
     Case("mocap-compressed", _write_mocap(True), _read_mocap),
-    Case("obj", lambda place: _put(place / "a.obj", OBJ), _read_obj),
+    Case("obj", lambda place: _put(place / "a.obj", OBJ), _read_mesh),
     Case("meshes", _write_meshes, _read_meshes),
     Case("cloud", _write_cloud, _read_cloud),
     *(_motion_text(part) for part in ("features", "words", "list")),

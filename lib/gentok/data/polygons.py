@@ -3,12 +3,58 @@
 A fan from the first corner covers the dent of a concave polygon as well: the area comes out too
 large and some triangles face the wrong way. Cutting ears (Meisters 1975) leaves the dent out.
 
-Shapes: n corners of a polygon, (n, 3).
+Shapes: n corners of a polygon, (n, 3); V corners and F polygons of a surface.
 """
+
+from dataclasses import dataclass
 
 import numpy as np
 
 Triangles = list[tuple[int, int, int]]
+FARTHEST = 1e30  # of a coordinate: areas are products of two
+MOST_EARS = 1000  # corners of a concave polygon: cutting ears takes the cube of their number
+
+
+@dataclass(frozen=True)
+class Surface:
+    """Polygons as a file lists them, checked.
+
+    Args:
+        corners: (V, 3) float64, numbers up to FARTHEST: coordinates of maps lie far from 0.
+        sizes: corners of each polygon, (F,) int64, 3 or more; F may be 0.
+        rings: the polygons one after another, positions in ``corners``, (sum of sizes,) int64.
+
+    Raises:
+        ValueError: if any of this does not hold.
+    """
+
+    corners: np.ndarray
+    sizes: np.ndarray
+    rings: np.ndarray
+
+    def __post_init__(self):
+        count = len(self.corners)
+        if not count:
+            raise ValueError("it has no vertices")
+        if not float(np.abs(self.corners).max()) <= FARTHEST:  # nor NaN
+            raise ValueError(f"its vertices must be numbers up to {FARTHEST:g}")
+        if len(self.sizes) and self.sizes.min() < 3:
+            raise ValueError(f"a polygon needs three corners or more, got {self.sizes.min()}")
+        if len(self.rings) and not 0 <= self.rings.min() <= self.rings.max() < count:
+            raise ValueError(f"faces must name its {count} vertices")
+
+    def triangles(self) -> np.ndarray:
+        """All polygons cut into triangles, in the file's order: (sum of sizes - 2, 3) int64."""
+        three = self.sizes == 3
+        begins = self.sizes.cumsum() - self.sizes
+        places = (self.sizes - 2).cumsum() - (self.sizes - 2)
+        faces = np.empty((int((self.sizes - 2).sum()), 3), np.int64)
+        faces[places[three]] = self.rings[begins[three][:, None] + np.arange(3)]
+        for i in np.flatnonzero(~three):
+            ring = self.rings[begins[i] : begins[i] + self.sizes[i]]
+            cut = ring[np.array(triangulate(self.corners[ring]))]
+            faces[places[i] : places[i] + len(cut)] = cut
+        return faces
 
 
 def triangulate(corners: np.ndarray) -> Triangles:
@@ -21,7 +67,7 @@ def triangulate(corners: np.ndarray) -> Triangles:
         triples of positions in ``corners``.
 
     Raises:
-        ValueError: if there are fewer than three corners.
+        ValueError: if there are fewer than three corners, or it is concave and has over a thousand.
     """
     if len(corners) < 3:
         raise ValueError(f"a polygon needs three corners or more, got {len(corners)}")
@@ -30,6 +76,8 @@ def triangulate(corners: np.ndarray) -> Triangles:
     everyone = list(range(len(flat)))
     if all(_turn(flat, *corner) >= 0 for corner in _corners(everyone)):
         return fan
+    if len(flat) > MOST_EARS:
+        raise ValueError(f"a concave polygon may have {MOST_EARS} corners, got {len(flat)}")
     left, triangles = everyone, []
     while len(left) > 3:
         # A polygon always has an ear; one that crosses itself need not, and gets any corner cut.
