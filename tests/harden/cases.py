@@ -278,6 +278,62 @@ def _read_mesh(path: Path) -> None:
     assert mesh.faces.min() >= 0 and mesh.faces.max() < len(mesh.vertices)
 
 
+OFF = """COFF
+# a roof
+5 2 0
+0 0 0 1 0 0 1
+1.0 0 0 1 0 0 1
+1 1e0 0 1 0 0 1
+0 1 0 1 0 0 1
+0.5 0.5 -1 0 1 0 1
+4 0 1 2 3 255 0 0
+3 0 1 4 # to the top
+"""
+
+
+def ply(form: str) -> bytes:
+    """The roof as PLY."""
+    head = (
+        f"ply\nformat {form} 1.0\ncomment a roof\nelement vertex 5\nproperty float x\n"
+        "property float y\nproperty float z\nproperty uchar red\nelement face 2\n"
+        "property list uchar int vertex_indices\nend_header\n"
+    )
+    corners = [(0, 0, 0, 9), (1, 0, 0, 9), (1, 1, 0, 9), (0, 1, 0, 9), (0.5, 0.5, -1, 9)]
+    faces = [(4, 0, 1, 2, 3), (3, 0, 1, 4)]
+    if form == "ascii":
+        rows = [" ".join(map(str, row)) for row in (*corners, *faces)]
+        return (head + "\n".join(rows) + "\n").encode()
+    order = "<" if "little" in form else ">"
+    packed = [struct.pack(f"{order}fffB", *corner) for corner in corners]
+    packed += [struct.pack(f"{order}B{len(face) - 1}i", *face) for face in faces]
+    return head.encode() + b"".join(packed)
+
+
+def _mesh(name: str, content: bytes | str) -> Case:
+    return Case(name, lambda place: _put(place / f"a.{name[:3]}", content), _read_mesh)
+
+
+def _write_scan(place: Path) -> Path:
+    return _put(place / "clouds" / "roof" / "a.ply", ply("binary_little_endian"))
+
+
+def midi() -> bytes:
+    """Two tracks: a tempo, and two notes in running status."""
+    end = b"\x00\xff\x2f\x00"
+    tempo = b"\x00\xff\x51\x03\x06\x1a\x80" + end
+    notes = b"\x00\xc0\x28\x00\x90\x3c\x40\x60\x3c\x00\x00\x40\x50\x60\x40\x00" + end
+    tracks = [b"MTrk" + struct.pack(">I", len(track)) + track for track in (tempo, notes)]
+    return b"MThd" + struct.pack(">IHHH", 6, 1, 2, 96) + b"".join(tracks)
+
+
+def _read_midi(path: Path) -> None:
+    notes = data.read_midi(path)
+    _finite(notes.onset, notes.duration)
+    assert len(notes) and notes.duration.min() >= 0 and notes.pitch.min() >= 0
+    assert notes.pitch.max() < 128
+    _finite(data.render_notes(notes, 8000, 0.0, 0.5))
+
+
 def _read_meshes(path: Path) -> None:
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
@@ -520,6 +576,11 @@ CASES = (
     Case("mocap", _write_mocap(False), _read_mocap),
     Case("mocap-compressed", _write_mocap(True), _read_mocap),
     Case("obj", lambda place: _put(place / "a.obj", OBJ), _read_mesh),
+    _mesh("off", OFF),
+    *(_mesh(f"ply-{form}", ply(form)) for form in ("ascii", "binary_little_endian")),
+    _mesh("ply-binary_big_endian", ply("binary_big_endian")),
+    Case("mesh-cloud", _write_scan, _read_cloud),
+    Case("midi", lambda place: _put(place / "a.mid", midi()), _read_midi),
     Case("meshes", _write_meshes, _read_meshes),
     Case("cloud", _write_cloud, _read_cloud),
     *(_motion_text(part) for part in ("features", "words", "list")),
