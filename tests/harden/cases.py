@@ -21,6 +21,7 @@ from gentok import data
 from gentok.base import gelu_1l, language_model
 from gentok.book.claims import read_plan
 from gentok.book.records import read_record
+from gentok.data.cloud_parts import read_parts
 from gentok.data.clouds import read_cloud
 from gentok.data.mesh_files import read_mesh
 from gentok.data.pictures import read_picture
@@ -359,6 +360,22 @@ def _read_cloud(path: Path) -> None:
     torch.testing.assert_close(cloud.norm(dim=1).max(), torch.tensor(1.0))
 
 
+def _write_parts(place: Path) -> Path:
+    path = place / "cloud_parts" / "chair" / "a.npy"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    rows = _rng().normal(size=(40, 4)).astype(np.float32)
+    rows[:, 3] = np.arange(40) % 3
+    np.save(path, rows)
+    return path
+
+
+def _read_parts(path: Path) -> None:
+    points, parts = read_parts(path, 4)
+    _finite(points)
+    torch.testing.assert_close(points.norm(dim=1).max(), torch.tensor(1.0))
+    assert len(points) == len(parts) and parts.min() >= 0 and parts.max() < 4
+
+
 def _motion_text(damaged: str) -> Case:
     def write(place: Path) -> Path:
         home = place / "humanml3d"
@@ -583,6 +600,7 @@ CASES = (
     Case("midi", lambda place: _put(place / "a.mid", midi()), _read_midi),
     Case("meshes", _write_meshes, _read_meshes),
     Case("cloud", _write_cloud, _read_cloud),
+    Case("cloud-parts", _write_parts, _read_parts),
     *(_motion_text(part) for part in ("features", "words", "list")),
     *(_clip(part) for part in ("frame", "caption")),
     Case(

@@ -104,7 +104,7 @@ def test_published_plan_reads_recordings_and_encodec(monkeypatch, tmp_path):
     network = recipe.train("mert-95m", SMOKE, out=None, resume=False, seed=0)
     assert network.encode(torch.zeros(1, 24_000)).shape == (1, 2, 74, 32)
     length, crop = recipe._recording(tmp_path / "music" / "b.mid", config)
-    assert length == 30_000 and crop(6_000).shape == (24_000,) and crop(6_000).abs().max() > 0.05
+    assert length == 30_000 and crop(6_000).shape == (24_000,) and crop(6_000).abs().max() > 0.01
     save_wav(tmp_path / "music" / "a.wav", 0.1 * torch.randn(26_000), 16_000)
     with pytest.raises(ValueError, match="at 24000 Hz, got 26000 at 16000 Hz"):
         recipe.train("mert-95m", SMOKE, out=None, resume=False, seed=0)
