@@ -2,7 +2,8 @@
 
 The real recipes run in the smoke profile; only how `fit` computes a step is exchanged. The graph is
 traced as ``fit(compile=True)`` traces it; the eager backend needs no C++ compiler and rounds as
-ever, so that losses and weights must be those of a plain run.
+ever, so that losses and weights must be those of a plain run. A step that is computed again must
+not move a codebook again: outside of `whole_step` such a layer is refused (`nn/test_gather.py`).
 """
 
 from functools import cache
@@ -12,6 +13,7 @@ import torch
 from torch.utils.checkpoint import checkpoint
 
 from gentok.book import registry
+from gentok.nn.gather import whole_step
 from gentok.training import loop
 from gentok.training.profiles import Profile
 
@@ -45,6 +47,8 @@ def trained(slug: str, how: str, folder) -> list[tuple[list[dict], dict]]:
     stages = []
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(loop, "_Turns", HOW[how])
+        if how == "checkpointed":  # what moves with a step waits for its end, as in accumulation
+            patch.setattr(loop.Run, "one_step", lambda run: whole_step())
         patch.setattr(loop, "Fit", lambda *args: _keep(stages, FIT(*args)))
         torch._dynamo.reset()
         where = folder / how
