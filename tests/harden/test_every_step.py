@@ -3,7 +3,8 @@
 The real recipes run in the smoke profile; only how `fit` computes a step is exchanged. The graph is
 traced as ``fit(compile=True)`` traces it; the eager backend needs no C++ compiler and rounds as
 ever, so that losses and weights must be those of a plain run. A step that is computed again must
-not move a codebook again: outside of `whole_step` such a layer is refused (`nn/test_gather.py`).
+not move a codebook or an average again, for which `computed_again` stands; without it a codebook
+refuses (`nn/test_gather.py`).
 """
 
 from functools import cache
@@ -13,7 +14,7 @@ import torch
 from torch.utils.checkpoint import checkpoint
 
 from gentok.book import registry
-from gentok.nn.gather import whole_step
+from gentok.nn.recompute import computed_again
 from gentok.training import loop
 from gentok.training.profiles import Profile
 
@@ -48,7 +49,7 @@ def trained(slug: str, how: str, folder) -> list[tuple[list[dict], dict]]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(loop, "_Turns", HOW[how])
         if how == "checkpointed":  # what moves with a step waits for its end, as in accumulation
-            patch.setattr(loop.Run, "one_step", lambda run: whole_step())
+            patch.setattr(loop.Run, "one_step", lambda run: computed_again(run.model))
         patch.setattr(loop, "Fit", lambda *args: _keep(stages, FIT(*args)))
         torch._dynamo.reset()
         where = folder / how
@@ -74,8 +75,19 @@ def folder(tmp_path_factory):
     return cache(lambda slug: tmp_path_factory.mktemp(slug))
 
 
-@pytest.mark.parametrize("how", ["checkpointed", "compiled"])
-@pytest.mark.parametrize("slug", SLUGS)
+NUMPY = "torch.compile traces the NumPy of `data.generator`, and has no shift of 64-bit words"
+CASES = [
+    pytest.param(
+        *(slug, how),
+        marks=[pytest.mark.xfail(reason=NUMPY, strict=True, raises=NotImplementedError)]
+        * ((slug, how) == ("matformer", "compiled")),
+    )
+    for slug in SLUGS
+    for how in ("checkpointed", "compiled")
+]
+
+
+@pytest.mark.parametrize(("slug", "how"), CASES)
 def test_a_training_is_the_same_training(slug, how, folder):
     plain, other = (trained(slug, name, folder(slug)) for name in ("plain", how))
     assert len(plain) == len(other) > 0
