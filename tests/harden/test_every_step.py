@@ -3,18 +3,17 @@
 The real recipes run in the smoke profile; only how `fit` computes a step is exchanged. The graph is
 traced as ``fit(compile=True)`` traces it; the eager backend needs no C++ compiler and rounds as
 ever, so that losses and weights must be those of a plain run. A step that is computed again must
-not move a codebook or an average again, for which `computed_again` stands; without it a codebook
-refuses (`nn/test_gather.py`).
+not move a codebook or an average again: `gentok.nn.recompute` sees to it.
 """
 
 from functools import cache
 
 import pytest
 import torch
-from torch.utils.checkpoint import checkpoint
 
 from gentok.book import registry
-from gentok.nn.recompute import computed_again
+from gentok.nn.gather import whole_step
+from gentok.nn.recompute import checkpointed
 from gentok.training import loop
 from gentok.training.profiles import Profile
 
@@ -28,7 +27,7 @@ class Checkpointed(loop._Turns):
     """Every step is computed again in its backward pass."""
 
     def forward(self, batch, step, turn):
-        return checkpoint(super().forward, batch, step, turn, use_reentrant=False)
+        return checkpointed(super().forward, self.model, batch, step, turn)
 
 
 class Compiled(loop._Turns):
@@ -49,7 +48,7 @@ def trained(slug: str, how: str, folder) -> list[tuple[list[dict], dict]]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(loop, "_Turns", HOW[how])
         if how == "checkpointed":  # what moves with a step waits for its end, as in accumulation
-            patch.setattr(loop.Run, "one_step", lambda run: computed_again(run.model))
+            patch.setattr(loop.Run, "one_step", lambda run: whole_step())
         patch.setattr(loop, "Fit", lambda *args: _keep(stages, FIT(*args)))
         torch._dynamo.reset()
         where = folder / how

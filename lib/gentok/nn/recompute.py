@@ -1,56 +1,65 @@
-"""Gradient checkpointing (Chen et al. 2016, arXiv:1604.06174) that moves no state a second time.
+"""Gradient checkpointing (Chen et al. 2016, arXiv:1604.06174), right for layers with a state, too.
 
-`torch.utils.checkpoint` computes layers again on the way back. What a layer averages over batches
-would then be averaged twice: PyTorch's batch norm does so in silence. The codebooks and counters of
-this library wait for the end of a step instead (`gentok.nn.gather.whole_step`).
+`torch.utils.checkpoint` computes a part of a network again on the way back. What moved when it was
+first computed (averages of batch norm, the vectors of a spectral norm, a running prior) has moved
+by then: the second time would start from elsewhere, and move it once more. Here the second time
+starts from the same buffers as the first, and leaves none of its own.
 """
 
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
 
-from torch import nn
-from torch.nn.modules.batchnorm import _BatchNorm
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
-from gentok.nn.gather import _going_back, moves_once, whole_step
+Buffers = dict[tuple[nn.Module, str], Tensor]
 
 
-@contextmanager
-def computed_again(model: nn.Module) -> Iterator[None]:
-    """A training step, backward pass included, in which parts of ``model`` are checkpointed.
+def checkpointed(function: Callable[..., Any], model: nn.Module, *args: Any) -> Any:
+    """``function(*args)`` without keeping what its backward pass needs: that is computed again.
 
-    Batch norm keeps the running averages of the first time; layers of this library that are marked
-    by `gentok.nn.gather.once_a_step` move once, when the block ends.
+    Codebooks and counters that are marked by `gentok.nn.gather.once_a_step` must wait for the end
+    of the step; so the step, backward pass included, stands in a `gentok.nn.gather.whole_step`.
+
+    Args:
+        function: such as ``model.loss``, or one block of a network.
+        model: whose buffers it moves.
 
     Raises:
-        RuntimeError: if blocks are nested.
+        RuntimeError: in the backward pass, if a marked layer moved and there was no ``whole_step``.
     """
-    with ExitStack() as held:
-        for layer in model.modules():
-            averages = isinstance(layer, _BatchNorm) and layer.track_running_stats
-            if averages and not moves_once(layer):
-                held.enter_context(_averages_once(layer))
-        held.enter_context(whole_step())
-        yield
+    kept: Buffers = {}
+    contexts = _first(model, kept), _Again(model, kept)
+    return checkpoint(function, *args, use_reentrant=False, context_fn=lambda: contexts)
+
+
+def _buffers(model: nn.Module) -> Buffers:
+    return {
+        (layer, name): value
+        for layer in model.modules()
+        for name, value in layer.named_buffers(recurse=False)
+    }
 
 
 @contextmanager
-def _averages_once(layer: _BatchNorm) -> Iterator[None]:
-    """The second time a momentum of 0 leaves the averages where they are."""
-    momentum = layer.momentum
+def _first(model: nn.Module, kept: Buffers) -> Iterator[None]:
+    """Remember the buffers as they are before anything is computed."""
+    kept.update({place: value.clone() for place, value in _buffers(model).items()})
+    yield
 
-    def before(layer: _BatchNorm, args: tuple) -> None:
-        if layer.training and _going_back():
-            layer.momentum = 0.0
 
-    def after(layer: _BatchNorm, args: tuple, out: object) -> None:
-        if layer.training and _going_back():
-            layer.momentum = momentum
-            layer.num_batches_tracked.sub_(1)
+class _Again:
+    """Put copies of those buffers in place while it is computed again, as often as it is."""
 
-    hooks = layer.register_forward_pre_hook(before), layer.register_forward_hook(after)
-    try:
-        yield
-    finally:
-        layer.momentum = momentum
-        for hook in hooks:
-            hook.remove()
+    def __init__(self, model: nn.Module, kept: Buffers):
+        self.model, self.kept = model, kept
+
+    def __enter__(self) -> None:
+        self.now = _buffers(self.model)
+        for (layer, name), value in self.kept.items():
+            layer._buffers[name] = value.clone()
+
+    def __exit__(self, *error: object) -> None:
+        for (layer, name), value in self.now.items():
+            layer._buffers[name] = value
