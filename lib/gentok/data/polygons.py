@@ -45,15 +45,17 @@ class Surface:
 
     def triangles(self) -> np.ndarray:
         """All polygons cut into triangles, in the file's order: (sum of sizes - 2, 3) int64."""
-        three = self.sizes == 3
         begins = self.sizes.cumsum() - self.sizes
         places = (self.sizes - 2).cumsum() - (self.sizes - 2)
         faces = np.empty((int((self.sizes - 2).sum()), 3), np.int64)
-        faces[places[three]] = self.rings[begins[three][:, None] + np.arange(3)]
-        for i in np.flatnonzero(~three):
-            ring = self.rings[begins[i] : begins[i] + self.sizes[i]]
-            cut = ring[np.array(triangulate(self.corners[ring]))]
-            faces[places[i] : places[i] + len(cut)] = cut
+        for size in np.unique(self.sizes):
+            chosen = np.flatnonzero(self.sizes == size)  # n polygons
+            rings = self.rings[begins[chosen][:, None] + np.arange(size)]  # (n, size)
+            fan = np.array([(0, b, b + 1) for b in range(1, size - 1)])
+            cut = rings[:, fan]  # (n, size - 2, 3)
+            for i in np.flatnonzero(~_convex(self.corners[rings])) if size > 3 else ():
+                cut[i] = rings[i][np.array(triangulate(self.corners[rings[i]]))]
+            faces[places[chosen][:, None] + np.arange(size - 2)] = cut
         return faces
 
 
@@ -95,6 +97,18 @@ def _flat(corners: np.ndarray) -> np.ndarray:
     # Leaving out y swaps the sense of rotation of the two that are left, as a negative normal does.
     swapped = (normal[largest] < 0) != (largest == 1)
     return corners[:, keep[::-1] if swapped else keep]
+
+
+def _convex(polygons: np.ndarray) -> np.ndarray:
+    """Which of n polygons (n, size, 3) turn one way at all corners, seen as `_flat` sees them."""
+    following, before = np.roll(polygons, -1, 1), np.roll(polygons, 1, 1)
+    first = polygons[:, :1]
+    normal = np.cross(polygons - first, following - first).sum(1)  # (n, 3)
+    largest = np.abs(normal).argmax(1)[:, None]
+    turns = np.cross(polygons - before, following - before)  # (n, size, 3)
+    along = np.take_along_axis(turns, largest[:, None], 2)[..., 0]
+    sense = np.where(np.take_along_axis(normal, largest, 1) < 0, -1, 1)
+    return (along * sense >= 0).all(1)
 
 
 def _corners(ring: list[int]):
