@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+import trimesh
 from PIL import Image
 
 import gentok
@@ -65,6 +66,9 @@ def test_large_presets_learn_from_files(monkeypatch, tmp_path):
         for i in range(3):
             points = np.random.default_rng(i).normal(size=(100, 3)).astype("float32")
             np.save(tmp_path / "clouds" / name / f"{i}.npy", points)
+    cube = trimesh.creation.box()
+    cube.export(tmp_path / "clouds" / "plane" / "3.off")
+    cube.export(tmp_path / "clouds" / "car" / "3.ply")
     out = tmp_path / "a.safetensors"
     recipe.train("point-mae", SMOKE, out=out, resume=False, seed=0)
     task = load_model(stage(out, "classifier"), point_tasks.ClassifierConfig, point_tasks.build)

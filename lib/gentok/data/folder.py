@@ -7,7 +7,7 @@ Layout of the folder:
     spoken_digits/train.parquet         audio, label, speaker
     chorales/Jsb16thSeparated.npz       four voices on a grid of sixteenth notes
     motion/deepmimic.npz                motion capture, frames x 44
-    meshes/*.obj                        triangle or polygon meshes
+    meshes/*.obj, *.off, *.ply          triangle or polygon meshes
     text/tinyshakespeare.txt            plain text
 """
 
