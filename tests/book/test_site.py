@@ -11,7 +11,9 @@ from html.parser import HTMLParser
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
+import axe
 import pytest
+from browser import Browser
 
 from gentok.book import pairs
 
@@ -252,3 +254,18 @@ def test_nothing_scrolls_sideways_and_captions_are_legible(site, page, width, tm
         assert seen["wide_code"] == [], "code is cut at the usual width of a laptop"
         assert seen["wide_formulas"] == [], "formulas are cut at the usual width of a laptop"
         assert seen["formulas"] or page not in CHAPTERS, "formulas are not set"
+
+
+@pytest.fixture(scope="module")
+def browser(site, tmp_path_factory):
+    window = Browser(tmp_path_factory.mktemp("browser") / "profile")
+    yield window
+    window.close()
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed")
+@pytest.mark.parametrize("width", [1366, 390])
+@pytest.mark.parametrize("page", [*TOC, "search", "genindex"])
+def test_axe_finds_nothing_serious(browser, page, width):
+    assert axe.findings(browser, SITE / f"{page}.html", width) == []
+    assert browser.errors == []
