@@ -22,6 +22,7 @@ COMMANDS = {
     "study": (*NOTEBOOK, "study"),
     "stale": (*NOTEBOOK, "stale"),
     "student": (*NOTEBOOK, "student"),
+    "grade": ("-m", "gentok.book.assignments", "grade"),
     "slides": (*NOTEBOOK, "slides"),
     "pages": ("-m", "gentok.book.pages"),
     "weights": ("-m", "gentok.book.weights", "make"),

@@ -248,7 +248,10 @@ def _run_command(options: argparse.Namespace, root: Path) -> int:
     elif options.command == "refresh":
         refresh(root, options.profile, options.run)
     elif options.command == "student":
+        from gentok.book import assignments
+
         print(f"wrote {student(root)}")
+        print(f"wrote {assignments.write(root)}")
     elif options.command == "slides":
         decks = [path.relative_to(root).as_posix() for path in slides(root)]
         print("\n".join(decks) or "no cell is tagged slide yet")
