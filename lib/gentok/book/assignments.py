@@ -31,6 +31,7 @@ EXERCISE = re.compile(
 DIFFICULTY = re.compile(r" *\(difficulty (\d)[^)]*\)")
 CHECK = re.compile(r"^check\.\w+\(\w+\)$", re.M)
 BEGIN, END = "### BEGIN SOLUTION", "### END SOLUTION"
+OFTEN = ("torch", "F", "np", "math")  # names that answers use, whatever the solution does
 SECONDS = 120  # that one cell may take
 CONFIGURATION = 'c = get_config()\nc.CourseDirectory.course_id = "generative_tokenizers"\n'
 INTRODUCTION = """# Exercises: {title}
@@ -105,7 +106,9 @@ def assignment(notebook, part: str, slug: str, solutions: bool):
         raise ValueError(f"{slug} has no exercise with a check")
     title = notebook.cells[0].source.split("\n")[0].removeprefix("# ")
     cells = [new_markdown_cell(INTRODUCTION.format(title=title, part=part, slug=slug))]
-    cells += [new_code_cell(cell.source) for cell in notebook.cells if _prepares(cell)]
+    installs = (cell for cell in notebook.cells if "install" in tags_of(cell))
+    cells += [new_code_cell(cell.source) for cell in installs]
+    cells.append(new_code_cell(_imports(notebook, asked)))
     for exercise in asked:
         words = f"## {exercise.title} ({_points(exercise.points)})\n\n{exercise.text}"
         answer = f"{BEGIN}\n{exercise.solution}\n{END}" if solutions else exercise.stub
@@ -125,17 +128,30 @@ def _points(number: int) -> str:
     return f"{number} point{'s' if number > 1 else ''}"
 
 
-def _prepares(cell) -> bool:
-    """Whether a cell is the installing one, or holds imports and nothing else."""
-    if cell.cell_type != "code" or "solution" in tags_of(cell):
-        return False
-    if "install" in tags_of(cell):
-        return True
+def _imports(notebook, asked: list[Exercise]) -> str:
+    """The chapter's imports that its exercises need, and those that answers are likely to need."""
+    used = set(OFTEN)
+    for code in (text for e in asked for text in (e.stub, e.solution, e.check)):
+        used |= {node.id for node in ast.walk(ast.parse(code)) if isinstance(node, ast.Name)}
+    lines = []
+    for cell in notebook.cells:
+        if cell.cell_type == "code" and not {"install", "solution"} & set(tags_of(cell)):
+            for node in _parsed(cell.source):
+                if isinstance(node, ast.Import | ast.ImportFrom):
+                    node.names = [name for name in node.names if _bound(name) in used]
+                    lines += [ast.unparse(node)] if node.names else []
+    return "\n".join(dict.fromkeys(lines))
+
+
+def _parsed(source: str) -> list[ast.stmt]:
     try:
-        body = ast.parse(cell.source).body
+        return ast.parse(source).body
     except SyntaxError:  # a line of IPython's own
-        return False
-    return bool(body) and all(isinstance(node, ast.Import | ast.ImportFrom) for node in body)
+        return []
+
+
+def _bound(name: ast.alias) -> str:
+    return name.asname or name.name.partition(".")[0]
 
 
 def _marked(cell, name: str, solution: bool = False, points: int = 0):

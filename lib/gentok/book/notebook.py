@@ -198,10 +198,18 @@ def student(root: Path) -> Path:
 
 
 def slides(root: Path) -> list[Path]:
-    """Write a deck for every notebook with cells tagged `slide` under _build/slides/."""
+    """Write a deck for every part, and for every notebook with cells tagged `slide`.
+
+    They stand under _build/slides/: ``<slug>.html`` and ``part-<part>.html``.
+    """
+    from gentok.book.part_slides import part_deck
     from gentok.book.slides import deck
 
     folder, written = root / "_build" / "slides", []
+    for page in sorted((root / "book" / "parts").glob("*.md")):
+        folder.mkdir(parents=True, exist_ok=True)
+        written.append(folder / f"part-{page.stem}.html")
+        written[-1].write_text(part_deck(page), encoding="utf-8")
     for path in sources(root):
         notebook = read_pair(path)
         text = deck(notebook, path.stem) if notebook is not None else None
