@@ -18,6 +18,7 @@ FAST = "not slow and not book and not mutation"
 COMMANDS = {
     "site": (*JUPYTER_BOOK, "build", ".", *OPTIONS),
     "epub": (*JUPYTER_BOOK, "build", ".", *EPUB, *OPTIONS),
+    "pdf": ("-m", "gentok.book.pdf"),
     "execute": (*NOTEBOOK, "execute"),
     "study": (*NOTEBOOK, "study"),
     "stale": (*NOTEBOOK, "stale"),

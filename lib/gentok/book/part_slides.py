@@ -11,11 +11,11 @@ from pathlib import Path
 from gentok.book.slides import document, inline, to_html
 
 CITATION = re.compile(r" ?\{cite:[pt]\}`[^`]*`")
-EQUATION = re.compile(r"(?:\b([Ee])quation )?\{eq\}`[^`]*`")
+EQUATION = re.compile(r"(Equation |equation )?\{eq\}`[^`]*`")
 PLACE = re.compile(r"\{(?:doc|ref)\}`(?:[^`<]*/)?([\w-]+)`")  # a page without words of its own
 FORMULA = re.compile(r"^\$\$\n(.*?)^\$\$(?: \([\w-]+\))?$", re.M | re.S)
 SYSTEM = re.compile(r"\*\*(.+?)\*\*(.*)", re.S)
-SENTENCE = re.compile(r"(?<=[.?!])\s+(?=[A-Z*{$\"])")
+SENTENCE = re.compile(r"(?:(?<=[.?!])|(?<=[.?!]\*))\s+(?=[A-Z*{$\"])")
 SENTENCES = 2  # of a system
 
 
@@ -26,7 +26,7 @@ def part_deck(path: Path) -> str:
         ValueError: if the page has no question, no systems or nothing to discuss.
     """
     page = CITATION.sub("", path.read_text("utf-8"))
-    page = EQUATION.sub(lambda found: "The formula" if found[1] == "E" else "the formula", page)
+    page = EQUATION.sub(lambda at: f"{'T' if at[1] == 'Equation ' else 't'}he formula", page)
     page = PLACE.sub(r"*\1*", page)
     title = re.search(r"^# (.+)$", page, re.M)[1]
     head, *rest = re.split(r"^## (.+)$", page, flags=re.M)
