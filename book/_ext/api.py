@@ -30,7 +30,12 @@ PEERS = {
     "torch": "https://docs.pytorch.org/docs/stable/",
     "transformers": "https://huggingface.co/docs/transformers/",
 }
-AUTODOC = "```{{eval-rst}}\n.. automodule:: {name}\n   :members:\n   :member-order: bysource\n```"
+AUTODOC = """```{{eval-rst}}
+.. automodule:: {name}
+   :members:
+   :ignore-module-all:
+   :member-order: bysource
+```"""
 
 
 class Api(SphinxDirective):
