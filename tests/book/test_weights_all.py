@@ -127,3 +127,14 @@ def test_the_share_in_words(monkeypatch, capsys):
 
     monkeypatch.setattr(gpu, "lightning_share", too_large)
     assert gpu.main([]) == 2 and "no memory for a batch of 64" in capsys.readouterr().err
+
+
+def test_the_limit_holds_without_alarm_signals(monkeypatch):
+    """As on Windows: a timer interrupts the main thread, and not after the work is done."""
+    monkeypatch.delattr(signal, "SIGALRM")
+    with pytest.raises(KeyboardInterrupt), weights._time_limit(0.05):
+        while True:
+            time.sleep(0.01)
+    with weights._time_limit(0.05):
+        pass
+    time.sleep(0.1)

@@ -1,6 +1,6 @@
 """Where real data are looked for: the folder named by GENTOK_DATA, then (if asked) the hub.
 
-Layout of the folder:
+Layout of the folder::
 
     cifar10/{train,test}.parquet        the hub's own layout: img, label
     mnist/                              IDX files, plain or .gz
