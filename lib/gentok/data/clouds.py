@@ -155,8 +155,8 @@ def cloud_batches(
     return batch
 
 
-def cloud_files(num_points: int) -> tuple[list[Path], Tensor, tuple[str, ...]]:
-    """Point clouds under ``GENTOK_DATA/clouds/<class>``, or meshes that they are drawn from.
+def cloud_files(num_points: int, name: str = FOLDER) -> tuple[list[Path], Tensor, tuple[str, ...]]:
+    """Point clouds under ``GENTOK_DATA/<name>/<class>``, or meshes that they are drawn from.
 
     A cloud is an array (at least P, 3) in a .npy file, or a PLY or OFF file without faces; a mesh
     is an OBJ, OFF or PLY file.
@@ -167,12 +167,12 @@ def cloud_files(num_points: int) -> tuple[list[Path], Tensor, tuple[str, ...]]:
     Raises:
         FileNotFoundError: if there are none.
     """
-    place = folder.find(FOLDER)
+    place = folder.find(name)
     found = sorted(place.glob("*/*")) if place else []
     files = [path for path in found if path.suffix == ".npy" or is_mesh(path)]
     if not files:
         what = f"point clouds of {num_points} points or more"
-        raise folder.missing(what, f"{FOLDER}/<class>/*.npy (or .obj, .off, .ply)")
+        raise folder.missing(what, f"{name}/<class>/*.npy (or .obj, .off, .ply)")
     names = tuple(sorted({path.parent.name for path in files}))
     return files, torch.tensor([names.index(path.parent.name) for path in files]), names
 
