@@ -11,6 +11,7 @@ import random
 import shutil
 import socket
 import time
+from functools import cache
 
 import pytest
 from toy_machines import CONTEXT, PATIENCE, _machine
@@ -23,30 +24,34 @@ from gentok.video.step_video import recipe
 
 pytestmark = pytest.mark.harden
 KILLS = -(-int(os.environ.get("HARDEN_KILLS", "200")) // 100)
-STAGES = recipe.plan("tiny", Profile("smoke", (0,), "cpu")).stages
+SMOKE = Profile("smoke", (0,), "cpu")
+# Of the presets that need no data of one's own: each stage once, after those before it.
+STAGES = {preset: recipe.plan(preset, SMOKE).stages for preset in ("tiny", "world-32")}
+KILLED = [("tiny", "generator"), ("tiny", "dpo"), ("world-32", "turbo")]
 OUT = "step.safetensors"
 
 
-def command(folder, name) -> None:
+def command(folder, preset, name) -> None:
     """One stage by the command line."""
-    words = ["train", "step_video", "--profile", "smoke", "--stage", name, "--resume"]
+    words = ["train", "step_video", "--preset", preset, "--profile", "smoke", "--stage", name]
+    words.append("--resume")
     if code := cli.run([*words, "--out", str(folder / OUT)]):
         raise ValueError(f"exit code {code}")
 
 
-def in_slices(rank, folder, name) -> None:
+def in_slices(rank, folder, preset, name) -> None:
     """One process of a sharded launch."""
     os.environ |= {"ACCELERATE_USE_FSDP": "true", "FSDP_VERSION": "2"}
     os.environ.pop("GENTOK_PROFILE", None)
     slices.LARGE = 0
-    command(folder, name)
+    command(folder, preset, name)
 
 
-def launch(folder, name) -> list:
+def launch(folder, preset, name) -> list:
     """Start both processes; each writes to a log of its own."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
-        words = (2, probe.getsockname()[1], in_slices, (folder, name))
+        words = (2, probe.getsockname()[1], in_slices, (folder, preset, name))
     started = []
     for rank in range(2):
         place = folder.with_name(f"{folder.name}-{rank}")
@@ -56,9 +61,9 @@ def launch(folder, name) -> list:
     return started
 
 
-def finish(folder, name) -> float:
+def finish(folder, preset, name) -> float:
     """Run a stage to its end; returns how long it took."""
-    began, started = time.monotonic(), launch(folder, name)
+    began, started = time.monotonic(), launch(folder, preset, name)
     for process in started:
         process.join(PATIENCE)
     codes = [process.exitcode for process in started]
@@ -71,43 +76,47 @@ def finish(folder, name) -> float:
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory):
-    """What stands beside each stage before it and after it, and how long it takes."""
-    folder = tmp_path_factory.mktemp("sliced")
+    """Of a preset what stands beside each stage before it and after it, and how long it takes."""
+    return cache(lambda preset: _whole(preset, tmp_path_factory.mktemp(preset)))
+
+
+def _whole(preset, folder) -> dict:
     run, found = folder / "run", {}
     run.mkdir()
+    first, *later = STAGES[preset]
     with pytest.MonkeyPatch.context() as patch:
         patch.delenv("GENTOK_PROFILE", raising=False)
-        command(run, STAGES[0])  # two players: it is trained whole
-    for name in STAGES[1:]:
+        command(run, preset, first)  # two players: it is trained whole
+    for name in later:
         before, after = folder / f"before-{name}", folder / f"after-{name}"
         shutil.copytree(run, before)
-        seconds = finish(run, name)
+        seconds = finish(run, preset, name)
         shutil.copytree(run, after)
         found[name] = before, after, seconds
     return found
 
 
-def test_all_stages_but_the_first_keep_slices(whole):
-    assert set(STAGES[1:]) == {"generator", "sft", "dpo", "turbo"} & set(STAGES)
-    last = whole[STAGES[-1]][1]
+@pytest.mark.parametrize("preset", STAGES)
+def test_all_stages_but_the_first_keep_slices(whole, preset):
+    last = whole(preset)[STAGES[preset][-1]][1]
     kept = {path.name.partition(".slices")[0] for path in last.glob("*.slices-*")}
     names = {path.name.removesuffix(".safetensors") for path in last.glob("*.safetensors")}
     assert kept == {name for name in names if "tokenizer" not in name} and kept
 
 
 @pytest.mark.parametrize("seed", range(KILLS))
-@pytest.mark.parametrize("name", STAGES[1:])
-def test_resumes_exactly(whole, tmp_path, name, seed):
-    before, after, seconds = whole[name]
+@pytest.mark.parametrize(("preset", "name"), KILLED)
+def test_resumes_exactly(whole, tmp_path, preset, name, seed):
+    before, after, seconds = whole(preset)[name]
     folder = tmp_path / "killed"
     shutil.copytree(before, folder)
-    started = launch(folder, name)
+    started = launch(folder, preset, name)
     time.sleep(random.Random(f"{name} {seed}").uniform(0, seconds))
     for process in started:
         process.kill()  # SIGKILL
     for process in started:
         process.join()
-    finish(folder, name)
+    finish(folder, preset, name)
     names = sorted(path.relative_to(after) for path in after.rglob("*"))
     assert sorted(path.relative_to(folder) for path in folder.rglob("*")) == names
     for path in names:
