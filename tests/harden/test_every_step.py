@@ -74,19 +74,8 @@ def folder(tmp_path_factory):
     return cache(lambda slug: tmp_path_factory.mktemp(slug))
 
 
-NUMPY = "torch.compile traces the NumPy of `data.generator`, and has no shift of 64-bit words"
-CASES = [
-    pytest.param(
-        *(slug, how),
-        marks=[pytest.mark.xfail(reason=NUMPY, strict=True, raises=NotImplementedError)]
-        * ((slug, how) == ("matformer", "compiled")),
-    )
-    for slug in SLUGS
-    for how in ("checkpointed", "compiled")
-]
-
-
-@pytest.mark.parametrize(("slug", "how"), CASES)
+@pytest.mark.parametrize("slug", SLUGS)
+@pytest.mark.parametrize("how", ["checkpointed", "compiled"])
 def test_a_training_is_the_same_training(slug, how, folder):
     plain, other = (trained(slug, name, folder(slug)) for name in ("plain", how))
     assert len(plain) == len(other) > 0
