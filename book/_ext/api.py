@@ -66,11 +66,14 @@ class Api(SphinxDirective):
 def tidy(app, what, name, obj, options, lines):
     """Make reStructuredText of what docstrings say in plain words.
 
-    Bars mean absolute values, not substitutions; and several results, a line each, are a list.
+    Bars mean absolute values, not substitutions; a letter is no number of a list; and several
+    results, a line each, are a list.
     """
-    lines[:] = results_as_list([BAR.sub(r"\\|", line) for line in lines])
+    plain = (LETTER.sub(r": \1\\.", BAR.sub(r"\\|", line)) for line in lines)
+    lines[:] = results_as_list(list(plain))
 
 
+LETTER = re.compile(r": (\w)\.(?=\s|$)")
 BAR = re.compile(r"\|(?=(?:[^`]*`[^`]*`)*[^`]*$)")  # none between backquotes
 
 
