@@ -66,12 +66,21 @@ class Api(SphinxDirective):
 def tidy(app, what, name, obj, options, lines):
     """Make reStructuredText of what docstrings say in plain words.
 
-    Bars mean absolute values, not substitutions; and several results, a line each, are a list.
+    Bars mean absolute values, not substitutions; a letter is no number of a list; and several
+    results, a line each, are a list.
     """
-    lines[:] = results_as_list([BAR.sub(r"\\|", line) for line in lines])
+    lines[:] = results_as_list([plain(line) for line in lines])
 
 
-BAR = re.compile(r"\|(?=(?:[^`]*`[^`]*`)*[^`]*$)")  # none between backquotes
+LITERAL = re.compile(r"(``.*?``|`.*?`)")
+LETTER = re.compile(r": (\w)\.(?=\s|$)")
+
+
+def plain(line):
+    """A line whose words outside backquotes mean nothing to reStructuredText."""
+    parts = LITERAL.split(line)  # every second one is between backquotes
+    parts[::2] = [LETTER.sub(r": \1\\.", part.replace("|", r"\|")) for part in parts[::2]]
+    return "".join(parts)
 
 
 def results_as_list(lines):

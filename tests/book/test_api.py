@@ -22,6 +22,10 @@ def test_bars_are_no_substitutions():
     assert tidied("|z - e|^2 of ``|a|`` and `b|c`") == r"\|z - e\|^2 of ``|a|`` and `b|c`"
 
 
+def test_a_letter_is_no_number_of_a_list():
+    assert tidied("num_heads: h. Heads.") == r"num_heads: h\. Heads."
+
+
 def test_several_results_are_a_list():
     text = (
         "Split.\n\nReturns:\n    low: LL, (B, C),\n        whole.\n    high: the rest.\n\nRaises:"
