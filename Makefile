@@ -16,7 +16,7 @@ PY ?= $(shell for python in $(CANDIDATES); do \
 PYTEST := OMP_NUM_THREADS=1 $(B)/python -m pytest -q -n 2 --dist loadfile
 
 .DEFAULT_GOAL := help
-.PHONY: help book site epub execute study renew weights weights-all stale lab test test-fast test-units \
+.PHONY: help book site epub pdf execute study renew weights weights-all stale lab test test-fast test-units \
 	test-notebooks lint student slides pages mutate harden bench clean
 
 help: ## list the targets
@@ -42,6 +42,9 @@ site: .venv/.stamp ## render the site from the committed outputs; warnings are e
 
 epub: .venv/.stamp ## the book for e-readers, in _build/epub; formulas stay as TeX
 	@$(B)/python -m gentok.book epub
+
+pdf: site ## the book as one PDF, in _build/pdf; printed by an installed Chromium
+	@$(B)/python -m gentok.book pdf
 
 execute: .venv/.stamp ## run one notebook and store its outputs (NB=enat PROFILE=cpu)
 	@test -n "$(NB)" || { echo "error: say which: make execute NB=<slug>" >&2; exit 2; }
@@ -83,10 +86,10 @@ lint: .venv/.stamp ## ruff, the floors of the library (import-linter), spelling
 	@$(B)/lint-imports --no-cache
 	@$(B)/codespell
 
-student: .venv/.stamp ## copies of the notebooks without solutions, in _build/student
+student: .venv/.stamp ## copies without solutions, in _build/student, and graded assignments
 	@$(B)/python -m gentok.book.notebook student
 
-slides: .venv/.stamp ## a self-contained deck a chapter, in _build/slides
+slides: .venv/.stamp ## a self-contained deck a part and a chapter, in _build/slides
 	@$(B)/python -m gentok.book.notebook slides
 
 pages: .venv/.stamp ## make again what follows from the registry and the stored runs

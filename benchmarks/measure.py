@@ -28,6 +28,7 @@ class Workload:
         bar: smallest acceptable ratio (peer's time / ours); 1.0 is a tie.
         make: builds both sides and returns (ours, peer); may raise ImportError.
         training: a forward and backward pass, whose share of the machine's peak is stated.
+        items: files or rows that a reader reads in one go; 0 for what is no reader.
     """
 
     name: str
@@ -35,6 +36,7 @@ class Workload:
     bar: float
     make: Callable[[], tuple[Work, Work]]
     training: bool = False
+    items: int = 0
 
 
 @dataclass(frozen=True)
@@ -42,7 +44,8 @@ class Row:
     """A measured workload: medians in milliseconds; ``low``, ``high`` bound the rounds' ratios.
 
     ``share`` is our rate of floating-point operations over that of a large matrix product in the
-    same run, which convolutions may surpass; None where the row is no training.
+    same run, which convolutions may surpass; None where the row is no training. ``items`` is how
+    many we read a second, None where the row is no reader.
     """
 
     name: str
@@ -54,6 +57,7 @@ class Row:
     low: float
     high: float
     share: float | None = None
+    items: float | None = None
 
 
 def _seconds(work: Work, repeats: int) -> float:
@@ -104,6 +108,7 @@ def run(workload: Workload, rounds: int = 7, round_seconds: float = 0.4) -> Row:
         low=ratios[0],
         high=ratios[-1],
         share=share,
+        items=workload.items / seconds if workload.items else None,
     )
 
 

@@ -12,6 +12,7 @@ from torch import nn
 from benchmarks.dvae import DISCRETE
 from benchmarks.measure import Work, Workload, backward
 from benchmarks.networks import NETWORKS
+from benchmarks.readers import READERS
 from benchmarks.vision import VISION, DenseTopK
 from gentok.base.lightning_dit import LightningDiT, LightningDiTConfig
 from gentok.base.masked.nat import NAT, NATConfig
@@ -337,4 +338,5 @@ WORKLOADS = [
     DISCRETE,
     *NETWORKS,
     *VISION,
+    *READERS,
 ]

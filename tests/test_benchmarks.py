@@ -5,10 +5,11 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from benchmarks import __main__ as tool
-from benchmarks import dvae, networks, vision
+from benchmarks import dvae, networks, readers, vision
 from benchmarks.measure import Row, Workload, run
 from benchmarks.workloads import WORKLOADS
 from torch import nn
@@ -49,8 +50,35 @@ def test_training_rows_state_their_share_of_the_peak():
     work = Workload("w", "p", 1.0, lambda: (lambda: a @ a, lambda: a @ a), training=True)
     row = run(work, 3, 0.01)
     assert row.share > 0.05
-    assert tool.cells(row)[-1] == f"{100 * row.share:.0f} %"
+    assert tool.cells(row)[-2:] == [f"{100 * row.share:.0f} %", ""]
     assert run(replace(work, training=False), 1, 0.01).share is None
+
+
+def test_readers_state_what_they_read_a_second():
+    row = run(Workload("w", "p", 1.0, lambda: (lambda: sum(range(9999)),) * 2, items=7), 3, 1e-3)
+    assert row.items == pytest.approx(7000 / row.ours_ms)
+    assert tool.cells(replace(row, items=1234.0))[-1] == "1,234"
+
+
+def test_readers_and_their_peers_read_the_same():
+    for make in (readers.parquet, readers.pictures):
+        ours, peer = (work() for work in make())
+        if isinstance(ours, dict):  # in the order that the batch draws
+            rows = {row.numpy().tobytes() for row in peer}
+            assert all(row.numpy().tobytes() in rows for row in ours["image"])
+        else:
+            assert torch.equal(ours, peer)
+    ours, peer = readers.sounds()
+    assert all(torch.equal(a, b) for (a, _), b in zip(ours(), peer(), strict=True))
+    for name in ("ball.obj", "ball.off", "ascii.ply", "ball.ply"):
+        ours, peer = readers.mesh(name)
+        assert len(ours().faces) == 5120 and peer() == pytest.approx(4 * np.pi, rel=0.01)
+    assert len(readers.polygons()[0]().faces) == 2048 + 2 * 2048
+    ours, peer = readers.pieces()
+    assert [len(notes) for notes in ours()] == 5 * [1000]
+    assert all(sum(m.type == "note_on" for m in piece) == 1000 for piece in peer())
+    ours, peer = readers.motions()
+    assert [len(c) for c in ours().features] == [len(rows) for rows, _ in peer()]
 
 
 def test_the_discrete_vaes_are_the_same_function():

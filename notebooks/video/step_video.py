@@ -1018,9 +1018,9 @@ page.say("{lines}", lines="\n".join(lessons))
 # Preferences and few steps are studied on other latents than the system's
 # own: two numbers a frame, and principal components. The judge of preferences
 # is a formula, and its pairs are drawn once; the report's reward model, which
-# finds fresh pairs when the old ones go stale, is missing. So are its buckets
-# of aspect ratios (clips of files are cut to one), its filters of data, its
-# captions, and everything that it says about thousands of GPUs. Clips longer
+# finds fresh pairs when the old ones go stale, is missing. So are its filters
+# of data, its captions, and everything that it says about thousands of GPUs.
+# Its buckets of aspect ratios serve clips from files only. Clips longer
 # than 17 frames are cut into chunks that know nothing of each other, and two
 # frames are blended at each seam; the page shows one chunk only. The published
 # size is built and counted, and was never trained by us.

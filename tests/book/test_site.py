@@ -6,12 +6,15 @@ import re
 import shutil
 import subprocess
 import sys
+import zlib
 from html import unescape
 from html.parser import HTMLParser
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
+import axe
 import pytest
+from browser import Browser
 
 from gentok.book import pairs
 
@@ -141,6 +144,32 @@ def test_sitemap_names_every_page_and_404_leads_home(site):
     assert f'href="{BASE}book/index.html"' in (SITE / "404.html").read_text("utf-8")
 
 
+def test_the_inventory_serves_other_projects(site):
+    """Names of the library, under the page where they are explained."""
+    data = (SITE / "objects.inv").read_bytes().split(b"\n", 4)[4]
+    entries = dict(line.split(" ", 1) for line in zlib.decompress(data).decode().splitlines())
+    for name, page in {
+        "gentok.nn.conv.ConvEncoder": "nn",
+        "gentok.nn.quantize.ResidualVQ.lookup": "nn",
+        "gentok.training.loop.fit": "training",
+        "gentok.latents.fa_vae.model.FAVAE.encode": "latents",
+        "gentok.measure.spectrum.band_errors": "measure",
+    }.items():
+        assert entries[name].startswith("py:") and f"book/api/{page}.html#" in entries[name]
+
+
+def test_names_of_the_library_and_of_torch_lead_to_references(site):
+    links = {name: " ".join(page.links) for name, page in site.items()}
+    assert "https://docs.pytorch.org/docs/stable/" in links["book/api/nn"]
+    assert "api/nn.html#module-gentok.nn.conv" in links["book/playground"]
+
+
+@pytest.mark.parametrize("page", CHAPTERS)
+def test_chapters_link_the_first_use_of_terms(site, page):
+    found = re.findall(r"glossary\.html#(term-[^\"]+)", site[page].text)
+    assert len(set(found)) > 5
+
+
 def test_no_analytics(site):
     pattern = re.compile(r"google-analytics|googletagmanager|gtag\(|plausible\.io|matomo", re.I)
     assert [name for name, page in site.items() if pattern.search(page.text)] == []
@@ -252,3 +281,18 @@ def test_nothing_scrolls_sideways_and_captions_are_legible(site, page, width, tm
         assert seen["wide_code"] == [], "code is cut at the usual width of a laptop"
         assert seen["wide_formulas"] == [], "formulas are cut at the usual width of a laptop"
         assert seen["formulas"] or page not in CHAPTERS, "formulas are not set"
+
+
+@pytest.fixture(scope="module")
+def browser(site, tmp_path_factory):
+    window = Browser(tmp_path_factory.mktemp("browser") / "profile")
+    yield window
+    window.close()
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed")
+@pytest.mark.parametrize("width", [1366, 390])
+@pytest.mark.parametrize("page", [*TOC, "search", "genindex"])
+def test_axe_finds_nothing_serious(browser, page, width):
+    assert axe.findings(browser, SITE / f"{page}.html", width) == []
+    assert browser.errors == []

@@ -127,3 +127,19 @@ def test_the_share_in_words(monkeypatch, capsys):
 
     monkeypatch.setattr(gpu, "lightning_share", too_large)
     assert gpu.main([]) == 2 and "no memory for a batch of 64" in capsys.readouterr().err
+
+
+def test_the_limit_holds_without_alarm_signals(monkeypatch):
+    """As on Windows: a timer interrupts the main thread, and not after the work is done."""
+    monkeypatch.delattr(signal, "SIGALRM")
+    # A shell's background job ignores Ctrl-C; there is no such job on Windows.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with pytest.raises(KeyboardInterrupt), weights._time_limit(0.05):
+            for _ in range(500):
+                time.sleep(0.01)
+        with weights._time_limit(0.05):
+            pass
+        time.sleep(0.1)
+    finally:
+        signal.signal(signal.SIGINT, before)

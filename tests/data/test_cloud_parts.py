@@ -52,10 +52,16 @@ def test_damaged_files_are_named(tmp_path):
         (np.zeros((0, 4)), "at least one row"),
         (np.full((3, 4), 0.5), r"whole numbers in \[0, 4\), got 0.5"),
         (np.full((3, 4), 4.0), r"whole numbers in \[0, 4\), got 4"),
+        (np.zeros((3, 4)), "all its points are one"),
+        (np.array([{}] * 4, object), "Python objects"),
     ):
         np.save(path, array)
         with pytest.raises(ValueError, match=says):
             read_parts(path, 4)
+    head = np.lib.format.magic(1, 0) + b"\x76\0{'descr': '<f8', 'fortran_order': False, 'shape': "
+    path.write_bytes((head + b"(99999999999, 4), }").ljust(127) + b"\n")
+    with pytest.raises(ValueError, match="takes 3199999999968 bytes, it holds 0"):
+        read_parts(path, 4)
     path.write_bytes(b"nothing")
     with pytest.raises(ValueError, match="not a readable"):
         read_parts(path, 4)

@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 from gentok import data
-from gentok.data.real_shapes import read_obj
+from gentok.data.mesh_files import read_mesh
 from gentok.data.real_sound import decode_wav
 
 READERS = {
@@ -222,13 +222,13 @@ def test_damaged_mesh(tmp_path, text):
     path = tmp_path / "bad.obj"
     path.write_text(text)
     with pytest.raises(ValueError, match="bad.obj"):
-        read_obj(path)
+        read_mesh(path)
 
 
 def test_mesh_polygons_become_triangles_and_fit_the_cube(tmp_path):
     path = tmp_path / "square.obj"
     path.write_text("# a square\nv 0 0 0\nv 4 0 0\nv 4 2 0\nv 0 2 0\nf 1/1 2/2 3/3 -1//4\n")
-    mesh = read_obj(path)
+    mesh = read_mesh(path)
     assert mesh.faces.tolist() == [[0, 1, 2], [0, 2, 3]]
     assert mesh.vertices.tolist() == [[-1, -0.5, 0], [1, -0.5, 0], [1, 0.5, 0], [-1, 0.5, 0]]
 
@@ -236,7 +236,7 @@ def test_mesh_polygons_become_triangles_and_fit_the_cube(tmp_path):
 def test_a_comment_may_end_a_line(tmp_path):
     path = tmp_path / "square.obj"
     path.write_text(SQUARE + "f 1 2 3 4 # 5 6\n")
-    assert read_obj(path).faces.tolist() == [[0, 1, 2], [0, 2, 3]]
+    assert read_mesh(path).faces.tolist() == [[0, 1, 2], [0, 2, 3]]
 
 
 def test_one_damaged_mesh_is_named_and_left_out(home):
@@ -253,7 +253,7 @@ def test_one_damaged_mesh_is_named_and_left_out(home):
 def test_a_mesh_far_from_zero_keeps_its_shape(tmp_path):
     path = tmp_path / "far.obj"
     path.write_text("v 4500000 0 0\nv 4500000.25 0 0\nv 4500000 0.25 0\nf 1 2 3\n")
-    assert read_obj(path).vertices.tolist() == [[-1, -1, 0], [1, -1, 0], [-1, 1, 0]]
+    assert read_mesh(path).vertices.tolist() == [[-1, -1, 0], [1, -1, 0], [-1, 1, 0]]
 
 
 def wav(rate=8000, samples=4, extensible=False) -> bytes:

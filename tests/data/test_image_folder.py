@@ -15,7 +15,7 @@ from PIL import Image
 
 from gentok.data import folder_batches, read_ahead
 from gentok.data.image_folder import centre_crop, shifted_crop
-from gentok.data.pictures import read_picture
+from gentok.data.pictures import picture_size, read_picture
 
 
 @pytest.fixture
@@ -208,6 +208,7 @@ def test_a_picture_taken_sideways_comes_upright(tmp_path):
     picture.save(tmp_path / "a.png", exif=exif)
     turned = np.rot90(np.asarray(picture), -1)
     assert np.array_equal(np.asarray(read_picture(tmp_path / "a.png")), turned)
+    assert picture_size(tmp_path / "a.png") == read_picture(tmp_path / "a.png").size
 
 
 @pytest.mark.parametrize("fault", ["cut", "empty", "text", "floats", "huge", "absent"])

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gentok.data.polygons import triangulate
+from gentok.data.polygons import Surface, triangulate
 
 
 def normals(corners, triangles):
@@ -59,3 +59,23 @@ def test_stars_in_any_plane(n, seed):
 def test_two_corners_are_no_polygon():
     with pytest.raises(ValueError, match="three corners"):
         triangulate(np.zeros((2, 3)))
+
+
+@settings(max_examples=200)
+@given(st.lists(st.integers(3, 7), min_size=1, max_size=6), st.integers(0, 2**32 - 1))
+def test_many_polygons_are_cut_as_each_alone(sizes, seed):
+    """On a coarse grid, so that flat, empty and crossing ones come up as well."""
+    rng = np.random.default_rng(seed)
+    corners = rng.integers(-2, 3, (12, 3)).astype(float)
+    rings = [rng.permutation(12)[:size] for size in sizes]
+    surface = Surface(corners, np.array(sizes), np.concatenate(rings))
+    each = [ring[np.array(triangulate(corners[ring]))] for ring in rings]
+    assert surface.triangles().tolist() == np.concatenate(each).tolist()
+
+
+def test_a_concave_polygon_of_very_many_corners_is_refused():
+    angle = np.arange(1002) * 2 * np.pi / 1002
+    star = np.c_[np.cos(angle), np.sin(angle), 0 * angle] * (1 + np.arange(1002)[:, None] % 2)
+    with pytest.raises(ValueError, match="a concave polygon may have 1000 corners, got 1002"):
+        triangulate(star)
+    assert len(triangulate(star[::2])) == 499

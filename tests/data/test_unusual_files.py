@@ -16,8 +16,8 @@ from PIL import Image
 from gentok import data
 from gentok.data.clouds import read_cloud
 from gentok.data.files import read_archive, read_array, read_json, read_text
+from gentok.data.mesh_files import read_mesh
 from gentok.data.pictures import read_picture
-from gentok.data.real_shapes import read_obj
 from gentok.data.real_sound import decode_wav
 
 
@@ -337,7 +337,7 @@ SQUARE = "v 0 0 0\nv 4 0 0\nv 4 2 0\nv 0 2 0\n"
 @pytest.mark.parametrize("ends", ["\n", "\r\n", "\r"])
 def test_kinds_of_obj(tmp_path, faces, ends):
     (tmp_path / "a.obj").write_bytes((SQUARE + faces).replace("\n", ends).encode())
-    mesh = read_obj(tmp_path / "a.obj")
+    mesh = read_mesh(tmp_path / "a.obj")
     assert mesh.vertices.tolist() == [[-1, -0.5, 0], [1, -0.5, 0], [1, 0.5, 0], [-1, 0.5, 0]]
     assert mesh.faces.tolist() == [[0, 1, 2], [0, 2, 3]]
 
@@ -347,7 +347,7 @@ def test_obj_with_a_byte_order_mark_colours_and_foreign_letters(tmp_path):
     for encoding in ("utf-8", "latin-1"):
         path = tmp_path / f"{encoding}.obj"
         path.write_bytes(text[encoding == "latin-1" :].encode(encoding))
-        assert read_obj(path).vertices.shape == (3, 3)
+        assert read_mesh(path).vertices.shape == (3, 3)
 
 
 @pytest.mark.parametrize("far", ["1e31", "-1e300", "nan", "inf", "1e999"])
@@ -357,7 +357,7 @@ def test_no_coordinate_is_out_of_range(tmp_path, far, axis):
     corner[axis] = far
     (tmp_path / "a.obj").write_text(SQUARE + f"v {' '.join(corner)}\nf 1 2 5\n")
     with pytest.raises(ValueError, match=r"a\.obj, line 5 cannot be read"):
-        read_obj(tmp_path / "a.obj")
+        read_mesh(tmp_path / "a.obj")
 
 
 @pytest.mark.parametrize("kind", [">f8", "<f4", "<f2", ">i2", "u1"])

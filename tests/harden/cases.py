@@ -21,9 +21,10 @@ from gentok import data
 from gentok.base import gelu_1l, language_model
 from gentok.book.claims import read_plan
 from gentok.book.records import read_record
+from gentok.data.cloud_parts import read_parts
 from gentok.data.clouds import read_cloud
+from gentok.data.mesh_files import read_mesh
 from gentok.data.pictures import read_picture
-from gentok.data.real_shapes import read_obj
 from gentok.data.real_sound import decode_wav
 from gentok.efficient.matformer import recipe as matformer
 from gentok.measure.features import lpips
@@ -271,11 +272,67 @@ l 1 2
 """
 
 
-def _read_obj(path: Path) -> None:
-    mesh = read_obj(path)
+def _read_mesh(path: Path) -> None:
+    mesh = read_mesh(path)
     _finite(mesh.vertices)
     assert mesh.vertices.abs().max() <= 1 + 1e-5
     assert mesh.faces.min() >= 0 and mesh.faces.max() < len(mesh.vertices)
+
+
+OFF = """COFF
+# a roof
+5 2 0
+0 0 0 1 0 0 1
+1.0 0 0 1 0 0 1
+1 1e0 0 1 0 0 1
+0 1 0 1 0 0 1
+0.5 0.5 -1 0 1 0 1
+4 0 1 2 3 255 0 0
+3 0 1 4 # to the top
+"""
+
+
+def ply(form: str) -> bytes:
+    """The roof as PLY."""
+    head = (
+        f"ply\nformat {form} 1.0\ncomment a roof\nelement vertex 5\nproperty float x\n"
+        "property float y\nproperty float z\nproperty uchar red\nelement face 2\n"
+        "property list uchar int vertex_indices\nend_header\n"
+    )
+    corners = [(0, 0, 0, 9), (1, 0, 0, 9), (1, 1, 0, 9), (0, 1, 0, 9), (0.5, 0.5, -1, 9)]
+    faces = [(4, 0, 1, 2, 3), (3, 0, 1, 4)]
+    if form == "ascii":
+        rows = [" ".join(map(str, row)) for row in (*corners, *faces)]
+        return (head + "\n".join(rows) + "\n").encode()
+    order = "<" if "little" in form else ">"
+    packed = [struct.pack(f"{order}fffB", *corner) for corner in corners]
+    packed += [struct.pack(f"{order}B{len(face) - 1}i", *face) for face in faces]
+    return head.encode() + b"".join(packed)
+
+
+def _mesh(name: str, content: bytes | str) -> Case:
+    return Case(name, lambda place: _put(place / f"a.{name[:3]}", content), _read_mesh)
+
+
+def _write_scan(place: Path) -> Path:
+    return _put(place / "clouds" / "roof" / "a.ply", ply("binary_little_endian"))
+
+
+def midi() -> bytes:
+    """Two tracks: a tempo, and two notes in running status."""
+    end = b"\x00\xff\x2f\x00"
+    tempo = b"\x00\xff\x51\x03\x06\x1a\x80" + end
+    notes = b"\x00\xc0\x28\x00\x90\x3c\x40\x60\x3c\x00\x00\x40\x50\x60\x40\x00" + end
+    tracks = [b"MTrk" + struct.pack(">I", len(track)) + track for track in (tempo, notes)]
+    return b"MThd" + struct.pack(">IHHH", 6, 1, 2, 96) + b"".join(tracks)
+
+
+def _read_midi(path: Path) -> None:
+    notes = data.read_midi(path)
+    _finite(notes.onset, notes.duration)
+    assert len(notes) and notes.duration.min() >= 0 and notes.pitch.min() >= 0
+    assert notes.pitch.max() < 128
+    _finite(data.render_notes(notes, 8000, 0.0, 0.5))
 
 
 def _read_meshes(path: Path) -> None:
@@ -301,6 +358,22 @@ def _read_cloud(path: Path) -> None:
     cloud = read_cloud(path, 20)
     _finite(cloud)
     torch.testing.assert_close(cloud.norm(dim=1).max(), torch.tensor(1.0))
+
+
+def _write_parts(place: Path) -> Path:
+    path = place / "cloud_parts" / "chair" / "a.npy"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    rows = _rng().normal(size=(40, 4)).astype(np.float32)
+    rows[:, 3] = np.arange(40) % 3
+    np.save(path, rows)
+    return path
+
+
+def _read_parts(path: Path) -> None:
+    points, parts = read_parts(path, 4)
+    _finite(points)
+    torch.testing.assert_close(points.norm(dim=1).max(), torch.tensor(1.0))
+    assert len(points) == len(parts) and parts.min() >= 0 and parts.max() < 4
 
 
 def _motion_text(damaged: str) -> Case:
@@ -519,9 +592,15 @@ CASES = (
     Case("chorales", _write_chorales, _read_chorales),
     Case("mocap", _write_mocap(False), _read_mocap),
     Case("mocap-compressed", _write_mocap(True), _read_mocap),
-    Case("obj", lambda place: _put(place / "a.obj", OBJ), _read_obj),
+    Case("obj", lambda place: _put(place / "a.obj", OBJ), _read_mesh),
+    _mesh("off", OFF),
+    *(_mesh(f"ply-{form}", ply(form)) for form in ("ascii", "binary_little_endian")),
+    _mesh("ply-binary_big_endian", ply("binary_big_endian")),
+    Case("mesh-cloud", _write_scan, _read_cloud),
+    Case("midi", lambda place: _put(place / "a.mid", midi()), _read_midi),
     Case("meshes", _write_meshes, _read_meshes),
     Case("cloud", _write_cloud, _read_cloud),
+    Case("cloud-parts", _write_parts, _read_parts),
     *(_motion_text(part) for part in ("features", "words", "list")),
     *(_clip(part) for part in ("frame", "caption")),
     Case(

@@ -140,7 +140,15 @@ def test_no_text_is_one_plain_error(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    "content", [{"text": ["a", None]}, {"tokens": [[1, 2], None]}, b"PAR1", b""]
+    "content",
+    [
+        {"text": ["a", None]},
+        {"tokens": [[1, 2], None]},
+        {"tokens": [[1, -1]]},
+        {"tokens": [[1, 50_304]]},
+        b"PAR1",
+        b"",
+    ],
 )
 def test_damaged_text_is_refused_by_name(tmp_path, monkeypatch, content):
     monkeypatch.setenv("GENTOK_DATA", str(tmp_path))

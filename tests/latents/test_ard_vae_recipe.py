@@ -26,7 +26,7 @@ def test_published_plans():
         stage = task.model
         assert (stage.steps, task.pictures, task.prior_images) == (steps, pictures, 10_000)
         assert (stage.lr, stage.betas, stage.batch_size) == (5e-4, (0.9, 0.999), 100)
-        assert stage.clip is None and stage.ema is None and stage.weight_decay == 0
+        assert stage.eps == 1e-7 and stage.clip is stage.ema is None and stage.weight_decay == 0
         assert stage.warmup == 0 and task.held_out in (10_000, 19_800)
     assert set(plan("blobs-12", Profile("long", (0,), "cpu")).beside) | {"ard_12"} == set(family())
     assert plan("blobs-12", Profile("cpu", (0,), "cpu")).beside == {}

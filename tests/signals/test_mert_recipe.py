@@ -3,6 +3,7 @@
 import wave
 from dataclasses import replace
 
+import mido
 import pytest
 import torch
 from PIL import Image
@@ -24,6 +25,16 @@ def test_clips_are_composed_as_the_generator_does():
     music, waves = recipe.compose(40, seed=3, length=1600, rate=8000)
     assert torch.equal(waves, render_music(sample_music(40, 16, 3), 0.2, 8000))
     assert len(music) == 40
+
+
+@pytest.mark.parametrize(
+    "name, lr, clip, rows", [("mert-95m", 5e-4, 10.0, 1024), ("mert-330m", 1.5e-3, 1.0, 3584)]
+)
+def test_published_plans_are_the_released_ones(name, lr, clip, rows):
+    stage = recipe.plan(name, Profile("gpu", (0,), "cuda")).student
+    assert (stage.lr, stage.clip, stage.batch_size) == (lr, clip, rows)
+    assert (stage.betas, stage.eps, stage.weight_decay) == ((0.9, 0.98), 1e-6, 0.01)
+    assert (stage.steps, stage.warmup, stage.schedule) == (400_000, 32_000, "linear")
 
 
 @pytest.mark.slow
@@ -89,10 +100,12 @@ def test_published_presets_ask_for_their_recordings(monkeypatch, tmp_path):
 
 @pytest.mark.slow
 def test_published_plan_reads_recordings_and_encodec(monkeypatch, tmp_path):
-    """The layout of 95M, thinner: seven convolutions, eight codes, 336 bins."""
+    """The layout of 95M, thinner: seven convolutions, eight codes, 336 bins; WAV and MIDI files."""
     monkeypatch.setenv("GENTOK_DATA", str(tmp_path))
     (tmp_path / "music").mkdir()
     save_wav(tmp_path / "music" / "a.wav", 0.1 * torch.randn(26_000), 24_000)
+    notes = [mido.Message("note_on", note=60), mido.Message("note_off", note=60, time=1200)]
+    mido.MidiFile(tracks=[mido.MidiTrack(notes)]).save(tmp_path / "music" / "b.mid")  # 1.25 seconds
     tiny_encodec(tmp_path / "encodec_24khz")
     config = replace(
         PRESETS["mert-95m"], conv_channels=8, dim=32, num_heads=2, depth=1, clip=24_000
@@ -100,6 +113,8 @@ def test_published_plan_reads_recordings_and_encodec(monkeypatch, tmp_path):
     monkeypatch.setitem(PRESETS, "mert-95m", config)
     network = recipe.train("mert-95m", SMOKE, out=None, resume=False, seed=0)
     assert network.encode(torch.zeros(1, 24_000)).shape == (1, 2, 74, 32)
+    length, crop = recipe._recording(tmp_path / "music" / "b.mid", config)
+    assert length == 30_000 and crop(6_000).shape == (24_000,) and crop(6_000).abs().max() > 0.01
     save_wav(tmp_path / "music" / "a.wav", 0.1 * torch.randn(26_000), 16_000)
     with pytest.raises(ValueError, match="at 24000 Hz, got 26000 at 16000 Hz"):
         recipe.train("mert-95m", SMOKE, out=None, resume=False, seed=0)

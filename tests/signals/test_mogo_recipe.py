@@ -238,16 +238,19 @@ def test_batches_hold_codes_padding_length_and_text():
     features = list(motion_features(motion))
     clips = clips_module.Clips([features[0], features[1][:20]], [(0, "a b"), (1, "a c"), (1, "d")])
     text = HashedWords(16)
-    draw = recipe.code_batches(tokenizer, clips, text, 3, seed=0)
+    draw = recipe.code_batches(tokenizer, clips, text, 2, seed=0)
     batch = draw(0)
-    assert batch["codes"].shape == (3, 30, 4) and batch["text"].shape == (3, 16)
-    assert sorted(batch["length"].tolist()) == [20, 20, 30]
+    assert batch["codes"].shape == (2, 30, 4) and batch["text"].shape == (2, 16)
+    assert sorted(batch["length"].tolist()) == [20, 30], "a clip comes as often as any other"
     for codes, sentence, length in zip(batch["codes"], batch["text"], batch["length"], strict=True):
         assert (codes[length:] == 64).all() and (codes[:length] < 64).all()
         clip = clips.features[0 if length == 30 else 1]
         assert torch.equal(codes[:length], tokenizer.encode(clip[None])[0])
         words = ["a b"] if length == 30 else ["a c", "d"]
         assert any(torch.equal(sentence, row) for row in text.encode(words))
+    told = torch.cat([draw(step)["text"] for step in range(30)])
+    assert len(told.unique(dim=0)) == 3, "each caption of a clip has its turn"
+    assert torch.equal(draw(7)["text"], draw(7)["text"])
 
 
 def test_sampling_without_a_checkpoint_names_what_is_missing(tmp_path):

@@ -80,6 +80,15 @@ def test_published_parameter_counts(name):
     assert by_hand + 256 * d + 256 == published
 
 
+@pytest.mark.parametrize("name", ["imagenet-32", "imagenet-64"])
+def test_the_variant_exchanges_the_inner_layers_alone(name):
+    config = axial.PRESETS[name]
+    d, inner = config.dim, config.inner_layers
+    lstm = inner * (8 * d**2 + 8 * d) + 2 * d  # four gates of two matrices, two biases; one norm
+    blocks = inner * (6 * d**2 + 10 * d)
+    assert counted(axial.PRESETS[f"{name}-lstm"]) == config.published_params - blocks + lstm
+
+
 def test_the_smallest_configuration_has_its_count():
     assert counted(TINY) == 159_056
     assert count_parameters(Block(AxialAttention(64, 4, ROW), 64)) == 6 * 64**2 + 10 * 64

@@ -46,6 +46,17 @@ def test_published_presets_ask_for_their_images(monkeypatch, tmp_path):
         recipe.train("imagenet-32", SMOKE, out=None, resume=False, seed=0)
 
 
+@pytest.mark.parametrize("side, lr", [(32, 1e-4), (64, 2e-4)])
+@pytest.mark.parametrize("variant", ["", "-lstm"])
+def test_published_plans_are_the_released_ones(side, lr, variant):
+    task = recipe.plan(f"imagenet-{side}{variant}", Profile("gpu", (0,), "cuda"))
+    stage = task.model
+    assert (task.data, task.size.image_size, stage.lr) == ("folder", side, lr)
+    assert (stage.batch_size, stage.warmup, stage.schedule) == (64, 5000, "constant")
+    assert (stage.ema, stage.clip, stage.weight_decay) == (0.99995, 1.0, 0.0)
+    assert task.size.context == (variant[1:] or "axial")
+
+
 def test_the_plan_of_the_study_is_small_and_of_the_papers_parts():
     task = recipe.plan("study-8", Profile("study", (0,), "cpu"))
     assert task.size == PRESETS["study-8"] and task.data == "digits"

@@ -52,12 +52,12 @@ def environment():
 def test_equals_a_loop_written_by_hand():
     steps, lr, warmup, decay = 12, 1e-2, 3, 0.9
     fitted = fit(
-        Regression(), batches, steps=steps, lr=lr, betas=(0.8, 0.95), weight_decay=0.1,
+        Regression(), batches, steps=steps, lr=lr, betas=(0.8, 0.95), eps=1e-3, weight_decay=0.1,
         warmup=warmup, schedule="cosine", clip=0.5, ema=decay, log_every=1,
     )  # fmt: skip
 
     model = Regression()
-    plain = torch.optim.AdamW(model.parameters(), betas=(0.8, 0.95), weight_decay=0.1)
+    plain = torch.optim.AdamW(model.parameters(), betas=(0.8, 0.95), eps=1e-3, weight_decay=0.1)
     mean = [p.detach().clone() for p in model.parameters()]
     losses = []
     for step in range(steps):

@@ -315,6 +315,29 @@ def test_clips_of_a_folder_are_bucketed_and_cut_at_random(tmp_path):
         clip_batches(tmp_path / "long", 1, (1,), 16, 16, 0)
 
 
+def test_clips_keep_their_proportions_and_batches_hold_one_shape(tmp_path):
+    for name, size in (("wide", (40, 20)), ("tall", (21, 40)), ("even", (30, 31))):
+        draw_clip(tmp_path / name, 5, size, name)
+    draw = clip_batches(tmp_path, 3, (2, 4), 24, 48, seed=0, turned=True)
+    seen = {}
+    for step in range(24):
+        video, captions = draw(step)
+        assert len(set(captions)) == 1 and len(video) == 3
+        seen[captions[0]] = tuple(video.shape[-2:])
+    assert seen == {"wide": (24, 48), "tall": (48, 24), "even": (32, 32)}
+    again = clip_batches(tmp_path, 3, (2, 4), 24, 48, seed=0, turned=True)
+    assert torch.equal(again(5)[0], draw(5)[0])
+    (tmp_path / "tall" / "002.png").write_bytes(b"no picture")
+    draw_clip(tmp_path / "tower", 5, (20, 44), "tower")
+    again = clip_batches(tmp_path, 3, (2, 4), 24, 48, seed=0, turned=True)
+    with pytest.warns(UserWarning, match="002.png"):
+        shapes = {tuple(again(step)[0].shape[-2:]) for step in range(24)}
+    assert shapes == set(seen.values()), "another clip of the same shape takes its place"
+    (tmp_path / "even" / "000.png").write_bytes(b"no picture")
+    with pytest.raises(ValueError, match="000.png"):
+        clip_batches(tmp_path, 3, (2,), 24, 48, seed=0, turned=True)
+
+
 def test_a_damaged_clip_is_named_and_passed_over(tmp_path):
     for name in "abc":
         draw_clip(tmp_path / name, 5, words=name)

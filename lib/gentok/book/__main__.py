@@ -18,10 +18,12 @@ FAST = "not slow and not book and not mutation"
 COMMANDS = {
     "site": (*JUPYTER_BOOK, "build", ".", *OPTIONS),
     "epub": (*JUPYTER_BOOK, "build", ".", *EPUB, *OPTIONS),
+    "pdf": ("-m", "gentok.book.pdf"),
     "execute": (*NOTEBOOK, "execute"),
     "study": (*NOTEBOOK, "study"),
     "stale": (*NOTEBOOK, "stale"),
     "student": (*NOTEBOOK, "student"),
+    "grade": ("-m", "gentok.book.assignments", "grade"),
     "slides": (*NOTEBOOK, "slides"),
     "pages": ("-m", "gentok.book.pages"),
     "weights": ("-m", "gentok.book.weights", "make"),

@@ -8,7 +8,7 @@
 
 Numbers reach prose in two ways. `Chapter.say` prints a sentence, which every reader sees.
 `Chapter.glue` stores a value under a name, and the text of the page takes it by
-``{glue:text}`name` ``; the value travels in the stored output, so the page and the run agree.
+MyST's role ``glue:text``; the value travels in the stored output, so page and run agree.
 """
 
 # ruff: noqa: E402
@@ -183,7 +183,7 @@ class Chapter:
         return Sentence(sentence.format(**numbers))
 
     def glue(self, name: str, value: object, spec: str = "") -> None:
-        """Store a value for the text of the page, which takes it by ``{glue:text}`name` ``.
+        """Store a value for the text of the page, which takes it by MyST's role ``glue:text``.
 
         Args:
             name: of the value; begins with the slug, since names are shared by all pages.

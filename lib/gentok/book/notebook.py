@@ -198,10 +198,18 @@ def student(root: Path) -> Path:
 
 
 def slides(root: Path) -> list[Path]:
-    """Write a deck for every notebook with cells tagged `slide` under _build/slides/."""
+    """Write a deck for every part, and for every notebook with cells tagged `slide`.
+
+    They stand under _build/slides/: ``<slug>.html`` and ``part-<part>.html``.
+    """
+    from gentok.book.part_slides import part_deck
     from gentok.book.slides import deck
 
     folder, written = root / "_build" / "slides", []
+    for page in sorted((root / "book" / "parts").glob("*.md")):
+        folder.mkdir(parents=True, exist_ok=True)
+        written.append(folder / f"part-{page.stem}.html")
+        written[-1].write_text(part_deck(page), encoding="utf-8")
     for path in sources(root):
         notebook = read_pair(path)
         text = deck(notebook, path.stem) if notebook is not None else None
@@ -248,7 +256,10 @@ def _run_command(options: argparse.Namespace, root: Path) -> int:
     elif options.command == "refresh":
         refresh(root, options.profile, options.run)
     elif options.command == "student":
+        from gentok.book import assignments
+
         print(f"wrote {student(root)}")
+        print(f"wrote {assignments.write(root)}")
     elif options.command == "slides":
         decks = [path.relative_to(root).as_posix() for path in slides(root)]
         print("\n".join(decks) or "no cell is tagged slide yet")

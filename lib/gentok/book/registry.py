@@ -68,7 +68,7 @@ def systems() -> tuple[System, ...]:
 
 
 def nearest(word: str, known: list[str]) -> str:
-    """Return `` (did you mean a, b?)`` for the entries of ``known`` close to ``word``, or ````."""
+    """Return " (did you mean a, b?)" for the entries of ``known`` close to ``word``, or ""."""
     close = get_close_matches(word, known, n=3, cutoff=0.5)
     return f" (did you mean {', '.join(close)}?)" if close else ""
 

@@ -74,14 +74,23 @@ def deck(notebook, slug: str) -> str | None:
             title = found[0]
         if tagged:
             is_text = cell.cell_type == "markdown"
-            body = _text(HEADING.sub("", cell.source), glued) if is_text else _code(cell)
+            body = to_html(HEADING.sub("", cell.source), glued) if is_text else _code(cell)
             above = found[0] if found else heading
-            slides.append(f"<section><h2>{_inline(above, glued)}</h2>{body}</section>")
+            slides.append(f"<section><h2>{inline(above, glued)}</h2>{body}</section>")
         heading = found[-1] if found else heading
     if not slides:
         return None
-    name = _inline(title, glued)
-    first = f"<section><h1>{name}</h1><p>{escape(slug)} · Generative Tokenizers</p></section>"
+    return document(inline(title, glued), slug, slides)
+
+
+def document(name: str, note: str, slides: list[str]) -> str:
+    """A deck as the text of an HTML file.
+
+    Args:
+        name: the title, HTML; ``note``: what stands under it.
+        slides: sections of HTML.
+    """
+    first = f"<section><h1>{name}</h1><p>{escape(note)} · Generative Tokenizers</p></section>"
     body = "\n".join([first, *slides])
     mathjax = _mathjax() if 'class="math' in body else ""
     return (
@@ -120,7 +129,7 @@ def _output(output, cell) -> str:
     if "text/html" in data:
         return f"<div>{data['text/html']}</div>"
     if "text/markdown" in data:
-        return _text(data["text/markdown"], {})
+        return to_html(data["text/markdown"], {})
     text = output.get("text", data.get("text/plain", ""))
     return f"<pre>{escape(text)}</pre>" if text.strip() else ""
 
@@ -135,7 +144,7 @@ def _glued(notebook) -> dict[str, str]:
     return found
 
 
-def _text(source: str, glued: dict[str, str]) -> str:
+def to_html(source: str, glued: dict[str, str]) -> str:
     """Markdown to HTML; roles become their words, fences of directives go."""
     from markdown_it import MarkdownIt
     from mdit_py_plugins.dollarmath import dollarmath_plugin
@@ -152,8 +161,8 @@ def _text(source: str, glued: dict[str, str]) -> str:
     return markdown.render(ROLE.sub(words, FENCE.sub("", source)))
 
 
-def _inline(source: str, glued: dict[str, str]) -> str:
-    return _text(source, glued).removeprefix("<p>").strip().removesuffix("</p>")
+def inline(source: str, glued: dict[str, str]) -> str:
+    return to_html(source, glued).removeprefix("<p>").strip().removesuffix("</p>")
 
 
 def _mathjax() -> str:

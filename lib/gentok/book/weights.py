@@ -7,12 +7,14 @@ Both go on where they were stopped. On a machine with a GPU the same commands tr
 ``--device`` says where else.
 """
 
+import _thread
 import argparse
 import os
 import platform
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -208,6 +210,15 @@ def _time_limit(seconds: float) -> Iterator[None]:
             raise KeyboardInterrupt("time is over")
         os.kill(os.getpid(), signal.SIGINT)
 
+    if not hasattr(signal, "SIGALRM"):  # Windows: another thread presses the key
+        timer = threading.Timer(seconds, _thread.interrupt_main)
+        timer.daemon = True
+        timer.start()
+        try:
+            yield
+        finally:
+            timer.cancel()
+        return
     before = signal.signal(signal.SIGALRM, stop)
     signal.setitimer(signal.ITIMER_REAL, seconds)
     try:

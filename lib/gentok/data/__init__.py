@@ -9,6 +9,8 @@ from gentok.data.embedded import digits, text
 from gentok.data.folder import available, data_folder
 from gentok.data.image_folder import folder_batches
 from gentok.data.imageset import ImageSet, batches, generator, to_float, to_uint8
+from gentok.data.mesh_files import Mesh, meshes
+from gentok.data.midi import Notes, read_midi, render_notes
 from gentok.data.motion import Motion, forward_kinematics, sample_motions
 from gentok.data.music import Music, render_music, sample_music
 from gentok.data.photos import PHOTOGRAPHS, photographs
@@ -19,7 +21,7 @@ from gentok.data.plain_shapes import (
     scattered_shapes,
 )
 from gentok.data.real_images import cifar10, mnist
-from gentok.data.real_shapes import Mesh, meshes, mocap
+from gentok.data.real_shapes import mocap
 from gentok.data.real_sound import Sounds, chorales, spoken_digits
 from gentok.data.words import Words, word_mask
 from gentok.data.world import COLOURS, SHAPES, Scenes, captions, sample_scenes, scene_graphs
@@ -51,6 +53,7 @@ __all__ = [
     "Mesh",
     "Motion",
     "Music",
+    "Notes",
     "Scenes",
     "Sounds",
     "Video",
@@ -79,10 +82,12 @@ __all__ = [
     "plain_scenes",
     "plain_shapes",
     "point_cloud",
+    "read_midi",
     "render_clips",
     "render_images",
     "render_masks",
     "render_music",
+    "render_notes",
     "render_video",
     "render_views",
     "sample_mesh",

@@ -15,7 +15,8 @@ import torch
 from torch import Tensor
 
 from gentok.data import folder
-from gentok.data.clouds import normalize, scale_and_shift
+from gentok.data.clouds import FARTHEST, SMALLEST, normalize, scale_and_shift
+from gentok.data.files import read_array
 from gentok.data.imageset import batches, generator
 
 FOLDER = "cloud_parts"
@@ -45,21 +46,25 @@ def read_parts(path: Path, num_parts: int) -> tuple[Tensor, Tensor]:
     """A cloud, normalised, and the part of each of its points: (rows, 3) float, (rows,) int64.
 
     Raises:
-        ValueError: if the file is no such array, or names a part that is not below ``num_parts``.
+        FileNotFoundError: if there is no such file.
+        ValueError: if the file is no such array, all its points are one, or it names a part that is
+            not below ``num_parts``.
     """
-    try:
-        array = np.load(path, allow_pickle=False)
-    except (ValueError, OSError, EOFError) as error:
-        raise ValueError(f"{path} is not a readable .npy file: {error}") from error
-    if not isinstance(array, np.ndarray) or array.ndim != 2 or array.shape[1:] != (4,):
+    array = read_array(path)
+    if array.ndim != 2 or array.shape[1:] != (4,):
         raise ValueError(f"{path} must be one array (rows, 4): x, y, z, part")
-    if array.dtype.kind not in "fiu" or not len(array) or not np.isfinite(array).all():
-        raise ValueError(f"{path} must hold finite numbers, at least one row of them")
+    if array.dtype.kind not in "fiu" or not len(array):
+        raise ValueError(f"{path} must hold numbers, at least one row of them")
+    if not float(np.abs(array).max()) <= FARTHEST:  # nor NaN
+        raise ValueError(f"{path} must hold finite numbers, up to {FARTHEST:g}")
     parts = array[:, 3]
     if (parts != parts.round()).any() or parts.min() < 0 or parts.max() >= num_parts:
         wanted = f"whole numbers in [0, {num_parts})"
         raise ValueError(f"{path}: parts must be {wanted}, got {parts.min():g} to {parts.max():g}")
-    points = normalize(torch.from_numpy(array[:, :3].astype(np.float64))).float()
+    points = torch.from_numpy(array[:, :3].astype(np.float64))
+    if not (points.amax(0) - points.amin(0)).max() >= SMALLEST:
+        raise ValueError(f"{path}: all its points are one")
+    points = normalize(points).float()
     return points, torch.from_numpy(parts.astype(np.int64))
 
 

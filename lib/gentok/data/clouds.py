@@ -14,14 +14,16 @@ import torch
 from torch import Tensor
 
 from gentok.data import folder
-from gentok.data.files import read_array
+from gentok.data.files import read_array, reading
 from gentok.data.imageset import batches, generator
+from gentok.data.mesh_files import as_mesh, is_mesh, read_surface
 from gentok.data.world_solids import SOLID_NAMES, sample_mesh, solid_mesh
 
 RESOLUTION = 32  # cells of the meshes that clouds are drawn from: finer than any cloud here
 STRETCH = 0.5  # log of the largest factor of an axis; two axes differ by up to e
 FARTHEST, SMALLEST = 1e30, 1e-9  # a coordinate of a file, and the extent of its cloud
-FOLDER = "clouds"  # of GENTOK_DATA: clouds/<class>/*.npy
+FOLDER = "clouds"  # of GENTOK_DATA: clouds/<class>/*.npy, or meshes in their place
+MESH_POINTS = 8192  # drawn from a mesh, as many as ShapeNet's clouds have
 
 # Objects: each part is (name, solid, centre, half sizes); sizes are drawn anew for every object.
 OBJECT_NAMES = ("table", "chair", "lamp", "mug")
@@ -153,8 +155,11 @@ def cloud_batches(
     return batch
 
 
-def cloud_files(num_points: int) -> tuple[list[Path], Tensor, tuple[str, ...]]:
-    """Point clouds under ``GENTOK_DATA/clouds/<class>/*.npy``, each an array (at least P, 3).
+def cloud_files(num_points: int, name: str = FOLDER) -> tuple[list[Path], Tensor, tuple[str, ...]]:
+    """Point clouds under ``GENTOK_DATA/<name>/<class>``, or meshes that they are drawn from.
+
+    A cloud is an array (at least P, 3) in a .npy file, or a PLY or OFF file without faces; a mesh
+    is an OBJ, OFF or PLY file.
 
     Returns:
         the files, the label of each (N,), and the class names. `read_cloud` opens one.
@@ -162,23 +167,27 @@ def cloud_files(num_points: int) -> tuple[list[Path], Tensor, tuple[str, ...]]:
     Raises:
         FileNotFoundError: if there are none.
     """
-    place = folder.find(FOLDER)
-    files = sorted(place.glob("*/*.npy")) if place else []
+    place = folder.find(name)
+    found = sorted(place.glob("*/*")) if place else []
+    files = [path for path in found if path.suffix == ".npy" or is_mesh(path)]
     if not files:
         what = f"point clouds of {num_points} points or more"
-        raise folder.missing(what, f"{FOLDER}/<class>/*.npy")
+        raise folder.missing(what, f"{name}/<class>/*.npy (or .obj, .off, .ply)")
     names = tuple(sorted({path.parent.name for path in files}))
     return files, torch.tensor([names.index(path.parent.name) for path in files]), names
 
 
 def read_cloud(path: Path, num_points: int) -> Tensor:
-    """A cloud of a file, normalised, (P, 3).
+    """A cloud of a file, normalised, (P, 3); of a mesh, points spread evenly over its area.
 
     Raises:
         ValueError: if the file is damaged, holds fewer points, another width or numbers that are
             not finite, or all its points are one.
     """
-    array = read_array(path)
+    if is_mesh(path):
+        array = _drawn(path, max(num_points, MESH_POINTS), path.stat().st_mtime_ns)
+    else:
+        array = read_array(path)
     if array.ndim != 2 or array.shape[1] < 3 or len(array) < num_points:
         raise ValueError(f"{path} must be ({num_points} or more, 3), got {array.shape}")
     if array.dtype.kind not in "fiu" or not float(np.abs(array[:, :3]).max()) <= FARTHEST:
@@ -188,6 +197,20 @@ def read_cloud(path: Path, num_points: int) -> Tensor:
     if not (points.amax(0) - points.amin(0)).max() >= SMALLEST:
         raise ValueError(f"{path}: all its points are one")
     return normalize(points).float()
+
+
+@lru_cache(maxsize=1024)  # some 200 MB at most: a mesh takes a hundred times as long as a cloud
+def _drawn(path: Path, count: int, changed: int) -> np.ndarray:
+    """``count`` points of a mesh, always the same, or all vertices of a file without faces.
+
+    ``changed``: when the file was, so that another in its place is read anew.
+    """
+    surface = read_surface(path)
+    if not len(surface.sizes):
+        return surface.corners
+    mesh = as_mesh(surface, path)
+    with reading(path, "mesh"):
+        return sample_mesh(mesh.vertices, mesh.faces, count)[0].numpy()
 
 
 @lru_cache(maxsize=len(SOLID_NAMES) + 1)

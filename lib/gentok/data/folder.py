@@ -1,13 +1,13 @@
 """Where real data are looked for: the folder named by GENTOK_DATA, then (if asked) the hub.
 
-Layout of the folder:
+Layout of the folder::
 
     cifar10/{train,test}.parquet        the hub's own layout: img, label
     mnist/                              IDX files, plain or .gz
     spoken_digits/train.parquet         audio, label, speaker
     chorales/Jsb16thSeparated.npz       four voices on a grid of sixteenth notes
     motion/deepmimic.npz                motion capture, frames x 44
-    meshes/*.obj                        triangle or polygon meshes
+    meshes/*.obj, *.off, *.ply          triangle or polygon meshes
     text/tinyshakespeare.txt            plain text
 """
 

@@ -8,6 +8,7 @@ from PIL import Image, ImageOps
 
 from gentok.data.files import reason
 
+ORIENTATION = 0x0112  # EXIF: how the camera was held
 SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp")
 
 
@@ -32,6 +33,20 @@ def read_picture(path: Path) -> Image.Image:
     if not path.is_file():
         raise FileNotFoundError(f"no picture {path}")
     return decode_picture(path, str(path))
+
+
+def picture_size(path: Path) -> tuple[int, int]:
+    """(width, height) of a picture file, held upright, from its header alone.
+
+    Raises:
+        ValueError: if the file is no picture.
+    """
+    try:
+        with Image.open(path) as picture:
+            turned = picture.getexif().get(ORIENTATION, 1) >= 5  # by a quarter
+            return picture.size[::-1] if turned else picture.size
+    except Exception as error:  # Pillow's decoders raise a dozen kinds
+        raise ValueError(f"{path} cannot be read as a picture: {reason(error)}") from error
 
 
 def decode_picture(source: Path | BinaryIO, where: str) -> Image.Image:

@@ -1,26 +1,18 @@
-"""Motion capture and meshes, from the folder GENTOK_DATA.
+"""Motion capture from the folder GENTOK_DATA: the clips of DeepMimic (Peng et al. 2018).
 
-Motion: the clips of DeepMimic (Peng et al. 2018), on the skeleton of `gentok.data.motion`. Meshes:
-Wavefront OBJ files, such as the teapot or the Stanford bunny.
+They move the skeleton of `gentok.data.motion`.
 """
-
-import warnings
-from collections.abc import Iterator
-from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from gentok.data import folder
-from gentok.data.files import read_archive, reading
+from gentok.data.files import read_archive
 from gentok.data.motion import JOINTS, Motion, quaternion
-from gentok.data.polygons import triangulate
 
 MOCAP = "motion/deepmimic.npz"
 WIDTH = 44  # duration 1, root position 3, root quaternion 4, then the joints
-FARTHEST = 1e30  # of a coordinate of a mesh: areas are products of two
 SHORTEST, LONGEST = 1e-4, 60.0  # seconds that a frame can last
 # In the file's order; 4 numbers are a quaternion, 1 is an angle about z (knees and elbows).
 CHANNELS = (
@@ -77,105 +69,3 @@ def _frames(array: np.ndarray, where: str) -> Tensor:
     if frames[:, 0].min() < 0 or not SHORTEST <= frames[:, 0].median() <= LONGEST:
         raise ValueError(f"{where} has frames of {frames[:, 0].min():g} seconds")
     return frames
-
-
-@dataclass(frozen=True)
-class Mesh:
-    """A triangle mesh.
-
-    Attributes:
-        vertices: (V, 3), float32; the bounding box is centred at 0 and its longest side is 2.
-        faces: (F, 3), int64 indices.
-    """
-
-    vertices: Tensor
-    faces: Tensor
-
-
-def read_obj(path: Path) -> Mesh:
-    """Vertices and faces of an OBJ file; polygons are cut into triangles.
-
-    Raises:
-        ValueError: if a line cannot be read, an index leads nowhere, a vertex is not finite, there
-            is no face, or the faces have no area.
-    """
-    vertices, polygons = [], []
-    for number, line in _lines(path):
-        kind, *parts = line.split() or [""]
-        try:
-            if kind == "v":
-                vertices.append(_vertex(parts))
-            elif kind == "f":
-                polygons.append(_polygon(parts, len(vertices)))
-        except (ValueError, IndexError) as error:
-            raise ValueError(f"{path}, line {number} cannot be read: {line!r:.80}") from error
-    if not polygons or max(map(max, polygons)) >= len(vertices):
-        raise ValueError(f"{path}: faces must name its {len(vertices)} vertices and be at least 1")
-    corners = np.array(vertices)  # float64: coordinates of maps lie far from 0
-    faces = [
-        (ring[a], ring[b], ring[c]) for ring in polygons for a, b, c in triangulate(corners[ring])
-    ]
-    low, high = corners.min(0), corners.max(0)
-    if not (size := (high - low).max()) > 0 or not _area(corners, np.array(faces)) > 0:
-        raise ValueError(f"{path}: its faces have no area")
-    points = torch.from_numpy((corners - (low + high) / 2) / (size / 2)).float()
-    return Mesh(points, torch.tensor(faces))
-
-
-def _lines(path: Path) -> Iterator[tuple[int, str]]:
-    """Numbered lines without comments; a backslash at the end joins the next line to a line."""
-    with reading(path, "OBJ file"):
-        text = path.read_text(encoding="utf-8-sig", errors="replace")
-    number, joined = 0, ""
-    for number, line in enumerate(text.split("\n"), 1):
-        line = joined + line.partition("#")[0].rstrip()
-        joined = line[:-1] + " " if line.endswith("\\") else ""
-        if not joined:
-            yield number, line
-    yield number, joined
-
-
-def _vertex(parts: list[str]) -> tuple[float, float, float]:
-    x, y, z = (float(p) for p in parts[:3])
-    if not all(abs(c) <= FARTHEST for c in (x, y, z)):  # nor NaN
-        raise ValueError("not finite")
-    return x, y, z
-
-
-def _polygon(parts: list[str], known: int) -> list[int]:
-    """Corners from 0; the file counts from 1, or back from the latest of ``known`` vertices."""
-    given = [int(p.split("/")[0]) for p in parts]
-    corners = [c - 1 if c > 0 else known + c for c in given]
-    if len(corners) < 3 or 0 in given or min(corners) < 0:
-        raise ValueError("no polygon")
-    return corners
-
-
-def _area(corners: np.ndarray, faces: np.ndarray) -> float:
-    a, b, c = (corners[faces[:, i]] for i in range(3))
-    return float(np.linalg.norm(np.cross(b - a, c - a), axis=1).sum() / 2)
-
-
-def meshes() -> dict[str, Mesh]:
-    """All OBJ files of GENTOK_DATA/meshes, by name; each file keeps its own axes.
-
-    A damaged one is named in a warning and left out.
-
-    Raises:
-        FileNotFoundError: if there are none.
-        ValueError: if all of them are damaged.
-    """
-    place = folder.find("meshes")
-    files = sorted(place.glob("*.obj")) if place else []
-    if not files:
-        raise folder.missing("meshes (Wavefront OBJ files)", "meshes/*.obj")
-    found = {}
-    for path in files:
-        try:
-            found[path.stem] = read_obj(path)
-        except ValueError as error:
-            fault = error
-            warnings.warn(f"{error}; it is left out", stacklevel=2)
-    if not found:
-        raise ValueError(f"none of {len(files)} meshes can be read; the last: {fault}")
-    return found

@@ -33,7 +33,7 @@ def random_mask(batch: int, num_tokens: int, num_masked: int, device=None) -> Te
 
 
 def gumbel(shape: torch.Size | tuple[int, ...], device=None) -> Tensor:
-    """Standard Gumbel noise; -log(-log u) is several times faster than torch's exponential_."""
+    """Standard Gumbel noise; -log(-log u) is several times faster than torch's ``exponential_``."""
     u = torch.rand(shape, device=device).clamp_(1e-20, 1 - 1e-7)
     return -torch.log(-torch.log(u))
 

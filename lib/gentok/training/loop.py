@@ -73,6 +73,7 @@ def fit(
     steps: int,
     lr: float = 1e-3,
     betas: tuple[float, float] = (0.9, 0.999),
+    eps: float = 1e-8,
     weight_decay: float = 0.0,
     groups: list[ParameterGroup] | None = None,
     warmup: int = 0,
@@ -110,7 +111,7 @@ def fit(
             takes its share of the rows; from a source that has ``part(step, index, count)``, such
             as `gentok.data.folder_batches` makes, it asks for no others.
         steps: optimiser steps of each player, earlier runs of a resumed training included.
-        lr: peak learning rate; ``betas`` and ``weight_decay`` are AdamW's.
+        lr: peak learning rate; ``betas``, ``eps`` and ``weight_decay`` are AdamW's.
         groups: parameters with a weight decay or a learning rate of their own, such as
             `decay_groups` makes; those in no group follow ``lr`` and ``weight_decay``.
         warmup: steps over which the learning rate rises from ``lr / warmup`` to ``lr``.
@@ -152,7 +153,7 @@ def fit(
             ``out`` also on SIGTERM and SIGHUP.
     """
     settings = {
-        "steps": steps, "lr": lr, "betas": list(betas), "weight_decay": weight_decay,
+        "steps": steps, "lr": lr, "betas": list(betas), "eps": eps, "weight_decay": weight_decay,
         "warmup": warmup, "schedule": schedule, "clip": clip, "ema": ema,
         "accumulate": accumulate, "precision": precision, "seed": seed, "groups": groups,
     }  # fmt: skip
@@ -349,8 +350,9 @@ def _check(
     for name, value in intervals.items():
         if value is not None and value < 1:
             raise ValueError(f"{name} must be at least 1, got {value}")
-    if not settings["lr"] > 0:
-        raise ValueError(f"lr must be above 0, got {settings['lr']}")
+    for name in ("lr", "eps"):
+        if not settings[name] > 0:
+            raise ValueError(f"{name} must be above 0, got {settings[name]}")
     clip, ema = settings["clip"], settings["ema"]
     if clip is not None and not clip > 0:
         raise ValueError(f"clip must be above 0 or None, got {clip}")

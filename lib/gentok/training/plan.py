@@ -35,7 +35,7 @@ class Stage:
     Args:
         steps: optimiser steps.
         batch_size: rows of a batch, all processes together.
-        lr: peak learning rate; ``betas`` and ``weight_decay`` are AdamW's.
+        lr: peak learning rate; ``betas``, ``eps`` and ``weight_decay`` are AdamW's.
         spare: words that mark parameters which weight decay spares beside biases, norms and tables
             (see `gentok.training.decay_groups`); None decays all parameters alike.
         warmup: steps over which the rate rises; ``schedule``: what follows.
@@ -48,6 +48,7 @@ class Stage:
     batch_size: int
     lr: float
     betas: tuple[float, float] = (0.9, 0.999)
+    eps: float = 1e-8
     weight_decay: float = 0.0
     spare: tuple[str, ...] | None = None
     warmup: int = 0

@@ -239,6 +239,7 @@ class SavedRun:
             optimiser_groups(player.parameters, names, groups, decay),
             lr=self.settings["lr"],
             betas=tuple(self.settings["betas"]),
+            eps=self.settings["eps"],
             fused=device in ("cpu", "cuda", "mps", "xpu"),
         )
 

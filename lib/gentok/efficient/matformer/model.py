@@ -82,6 +82,7 @@ class MatFormer(nn.Module, ABC):
             x = block(x, width, cache)
         return self.norm(x)
 
+    @torch.compiler.disable  # torch.compile cannot trace the NumPy that mixes the seed
     def granularity(self, step: int) -> int:
         """Number of the granularity that sampling mode trains at a step."""
         weights = self.config.probabilities or (1.0,) * len(self.config.divisors)

@@ -13,13 +13,15 @@ from itertools import islice
 import torch
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
-from gentok.base.gelu_1l import TOKENIZER
+from gentok.base.gelu_1l import TOKENIZER, Gelu1LConfig
+from gentok.base.language_model import PRESETS
 from gentok.data.files import reading
 from gentok.data.folder import find
 from gentok.interpret.vsae.corpus import Corpus
 
 FOLDER = "text/web"  # of GENTOK_DATA
 HUB = "NeelNanda/c4-code-tokenized-2b"
+VOCABULARY = {"gelu-1l": Gelu1LConfig().d_vocab, "pythia": PRESETS["pythia-70m"].vocab_size}
 
 
 def web_corpus(
@@ -38,7 +40,8 @@ def web_corpus(
         ValueError: if the source is damaged, has too little text, or text and no tokenizer.
     """
     rows, source = _rows(host)
-    contexts = list(islice(_contexts(_checked(rows, source), tokenizer, context), count))
+    rows = _checked(rows, source, VOCABULARY[host])
+    contexts = list(islice(_contexts(rows, tokenizer, context), count))
     if len(contexts) < count:
         raise ValueError(f"{source} holds {len(contexts)} contexts of {context}, {count} asked")
     return Corpus(torch.tensor(contexts), {}, {}, tokenizer, source)
@@ -71,15 +74,17 @@ def _as_text(rows: Iterable[dict]) -> Iterable[dict]:
     return ({"text": reader.decode(row["tokens"], skip_special_tokens=True)} for row in rows)
 
 
-def _checked(rows: Iterable[dict], source: str) -> Iterator[dict]:
-    """The rows, each of them a text or a list of tokens."""
+def _checked(rows: Iterable[dict], source: str, vocabulary: int) -> Iterator[dict]:
+    """The rows, each of them a text or a list of tokens of the vocabulary."""
     with reading(source, "source of text"):
         for row in rows:
             tokens = row.get("tokens")
             if not isinstance(row.get("text"), str) and not (
-                isinstance(tokens, list) and all(type(token) is int for token in tokens)
+                isinstance(tokens, list)
+                and all(type(token) is int and 0 <= token < vocabulary for token in tokens)
             ):
-                raise ValueError(f"a row has neither text nor tokens, but {row!r:.60}")
+                wanted = f"neither text nor tokens from 0 to {vocabulary - 1}"
+                raise ValueError(f"a row has {wanted}, but {row!r:.60}")
             yield row
 
 

@@ -91,7 +91,7 @@ def family() -> dict[str, ARDVAEConfig]:
 def _published(
     size: ARDVAEConfig, profile: Profile, data: str, pictures: int, held_out: int, epochs: int
 ) -> Plan:
-    """Adam at 5e-4, batches of 100, nothing else; the rate is halved on a plateau."""
+    """Adam at 5e-4 with Keras's epsilon, batches of 100; the rate is halved on a plateau."""
     prior = profile.pick(smoke=16, cpu=PRIOR_IMAGES)
     batch_size = profile.pick(smoke=8, cpu=100)
     per_epoch = (pictures - prior) // batch_size
@@ -99,6 +99,7 @@ def _published(
         steps=profile.pick(smoke=4, cpu=per_epoch, gpu=epochs * per_epoch),
         batch_size=batch_size,
         lr=5e-4,
+        eps=1e-7,
         clip=None,
     )
     return Plan(data, pictures, held_out, size, stage, prior, {})

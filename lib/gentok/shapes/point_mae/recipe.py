@@ -30,6 +30,7 @@ from gentok.data.clouds import (
     scale_and_shift,
     solid_clouds,
 )
+from gentok.data.folder import find
 from gentok.data.imageset import batches, generator
 from gentok.measure import chamfer_distance
 from gentok.measure.fixed import fixed_masks
@@ -48,11 +49,13 @@ from gentok.training.weights import Learned, Weights
 
 Batches = Callable[[int], dict[str, Tensor]]
 SHAPENET = 41_952  # clouds that the paper pretrains on
+MODELNET40 = 9_843  # of training, which it tunes the classifier on
 SHAPENETPART = 14_007  # of training and validation, which the paper's code tunes the segmenter on
 SAMPLES = DRAWINGS  # what `sample` writes
 HELD_OUT = 99_991  # the seed of clouds that no training draws
 # A short run must forget the huge gradients of its first steps: 20 steps of memory, not 1,000.
 SHORT = (0.9, 0.95)
+LABELLED_FOLDER = "labelled_clouds"  # of GENTOK_DATA: another set for the classifier
 LABELLED = 1  # added to a run's seed: labelled clouds are none of the unlabelled ones
 
 
@@ -62,8 +65,10 @@ class Plan:
 
     Args:
         data: ``"procedural"`` (solids, and objects whose parts are known) or ``"folder"``:
-            ``GENTOK_DATA/clouds/<class>/*.npy``, as ShapeNet's of 8,192 points, and for the
-            segmenter ``GENTOK_DATA/cloud_parts/<category>/*.npy``, as ShapeNetPart's.
+            ``GENTOK_DATA/clouds/<class>/*.npy``, as ShapeNet's of 8,192 points; for the classifier
+            ``GENTOK_DATA/labelled_clouds/<class>/*.npy``, as ModelNet40's, if there are any, else
+            the same clouds; and for the segmenter ``GENTOK_DATA/cloud_parts/<category>/*.npy``,
+            as ShapeNetPart's.
         solids, objects: how many procedural clouds are learned from without labels.
         shots: labelled solids of each class that the classifier is tuned on; ``labelled_objects``:
             objects with known parts that the segmenter is tuned on.
@@ -85,21 +90,27 @@ class Plan:
     segmenter: Stage
 
 
-def plan(preset: str, profile: Profile, clouds: int = SHAPENET, parted: int = SHAPENETPART) -> Plan:
+def plan(
+    preset: str,
+    profile: Profile,
+    clouds: int = SHAPENET,
+    parted: int = SHAPENETPART,
+    tuned: int = MODELNET40,
+) -> Plan:
     """The training of a preset.
 
     Args:
         preset: its name.
         profile: how much to do.
         clouds: in the folder, for presets that learn from one: the paper counts in epochs;
-            ``parted``: clouds with known parts.
+            ``parted``: clouds with known parts; ``tuned``: those of the classifier.
 
     Raises:
         ValueError: if there is no such preset.
     """
     size = preset_of(PRESETS, preset)
     if preset == "point-mae":
-        return _published(size, profile, clouds, parted)
+        return _published(size, profile, clouds, parted, tuned)
     if preset == "tiny":  # what the chapter trains live and compares: half a minute to a minute
         steps = profile.pick(smoke=4, cpu=1000, gpu=20_000)
         rows, lr, betas = 16, 2e-3, SHORT
@@ -125,7 +136,9 @@ def plan(preset: str, profile: Profile, clouds: int = SHAPENET, parted: int = SH
     )
 
 
-def _published(size: PointMAEConfig, profile: Profile, clouds: int, parted: int) -> Plan:
+def _published(
+    size: PointMAEConfig, profile: Profile, clouds: int, parted: int, tuned: int
+) -> Plan:
     """300 epochs each in the gpu profile; a few hundred steps elsewhere."""
 
     def published(count: int, batch_size: int, lr: float, clip: float | None = None) -> Stage:
@@ -139,7 +152,7 @@ def _published(size: PointMAEConfig, profile: Profile, clouds: int, parted: int)
         point_tasks.PRESETS["classifier-modelnet40"],
         point_tasks.PRESETS["segmenter-shapenetpart"],
         published(clouds, 128, 1e-3),
-        published(clouds, 32, 5e-4, clip=10.0),
+        published(tuned, 32, 5e-4, clip=10.0),
         published(parted, 16, 2e-4, clip=10.0),
     )
 
@@ -223,14 +236,18 @@ def _train_from_files(
     files, labels, names = cloud_files(size.num_points)
     known = part_files()
     parted = SHAPENETPART if known is None else len(known.files)
-    task = plan(preset, profile, clouds=len(files), parted=parted)
     draw = _file_batches(files, labels, size.num_points, seed)
+    tuned, fine = len(files), draw
+    if find(LABELLED_FOLDER):  # the paper pretrains on ShapeNet and tunes on ModelNet40
+        files_tuned, labels, names = cloud_files(size.num_points, LABELLED_FOLDER)
+        tuned, fine = len(files_tuned), _file_batches(files_tuned, labels, size.num_points, seed)
+    task = plan(preset, profile, clouds=len(files), parted=parted, tuned=tuned)
     torch.manual_seed(seed)
     model = build(size).to(profile.device)
     keep, rows = {"seed": seed, "resume": resume}, task.pretraining.batch_size
     fit(model, draw(rows), **task.pretraining.fit_arguments(model), **keep, out=out)
     classifier = new_classifier(task, model, len(names), seed).to(profile.device)
-    drawn = draw(task.classifier.batch_size, fine_tuning=True)
+    drawn = fine(task.classifier.batch_size, fine_tuning=True)
     how = task.classifier.fit_arguments(classifier)
     fit(classifier, drawn, **how, **keep, out=stage(out, "classifier"), after=out)
     if known is not None:

@@ -1,9 +1,9 @@
 """How MERT is trained, by preset: what decides a training, and nothing that does it.
 
-Published plan (released configurations): Adam with betas (0.9, 0.98) and weight decay 0.01, 400,000
-updates, warm-up over 32,000, then linearly down. 95M: learning rate 5e-4, clipping at 10, about
-1.5 hours of audio an update. 330M: 1.5e-3, clipping at 1, about 5.3 hours. They trained in float16
-with epsilon 1e-6; here it is bfloat16 and Adam's usual epsilon.
+Published plan (released configurations): Adam with betas (0.9, 0.98), epsilon 1e-6 and weight decay
+0.01, 400,000 updates, warm-up over 32,000, then linearly down. 95M: learning rate 5e-4, clipping at
+10, about 1.5 hours of audio an update. 330M: 1.5e-3, clipping at 1, about 5.3 hours. They trained
+in float16; here it is bfloat16.
 """
 
 from dataclasses import dataclass, replace
@@ -125,6 +125,7 @@ def _published(profile: Profile, lr: float, clip: float, batch_size: int, accumu
         batch_size=profile.pick(smoke=2, cpu=2, gpu=batch_size),
         lr=lr,
         betas=(0.9, 0.98),
+        eps=1e-6,
         weight_decay=0.01,
         warmup=round(0.08 * steps),
         schedule="linear",

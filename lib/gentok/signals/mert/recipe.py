@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from gentok.data import batches, generator
 from gentok.data.folder import find, missing
+from gentok.data.midi import read_midi, render_notes
 from gentok.data.real_sound import decode_wav
 from gentok.show.media import DRAWINGS
 from gentok.signals.mert import codec, spectral_codec
@@ -43,7 +44,8 @@ __all__ = [
     "train_spectral",
 ]
 Batches = Callable[[int], dict[str, Tensor]]
-MUSIC = "music"  # of GENTOK_DATA: 24 kHz mono WAV files for the published presets
+MUSIC = "music"  # of GENTOK_DATA: 24 kHz mono WAV files or MIDI files for the published presets
+ENDINGS = (".wav", ".mid", ".midi")
 ENCODEC = "encodec_24khz"  # of GENTOK_DATA, in the hub's format
 ENCODEC_HUB = "facebook/encodec_24khz"
 SAMPLES = DRAWINGS  # what `sample` writes
@@ -177,20 +179,11 @@ def _recordings(task: Plan, profile: Profile, seed: int) -> Batches:
     """Random crops of the recordings in GENTOK_DATA, with EnCodec's codes."""
     config = task.size
     folder = find(MUSIC)
-    paths = sorted(folder.glob("**/*.wav")) if folder else []
+    found = sorted(folder.glob("**/*")) if folder else []
+    paths = [path for path in found if path.suffix.lower() in ENDINGS]
     if not paths:
-        raise missing("recordings of music at 24 kHz", f"{MUSIC}/*.wav")
-
-    @lru_cache(maxsize=256)
-    def read(path: Path) -> Tensor:
-        wave, rate = decode_wav(path.read_bytes(), str(path))
-        if rate != config.rate or len(wave) < config.clip:
-            raise ValueError(
-                f"{path} must hold at least {config.clip} samples at {config.rate} Hz, "
-                f"got {len(wave)} at {rate} Hz"
-            )
-        return wave
-
+        raise missing("recordings of music at 24 kHz", f"{MUSIC}/*.wav (or .mid)")
+    read = lru_cache(maxsize=256)(lambda path: _recording(path, config))
     teacher = EnCodecTeacher(find(ENCODEC) or ENCODEC_HUB).to(profile.device)
     size = task.student.batch_size
 
@@ -198,13 +191,34 @@ def _recordings(task: Plan, profile: Profile, seed: int) -> Batches:
         rng = generator(seed, step)
         crops = []
         for pick in torch.randint(len(paths), (size,), generator=rng).tolist():
-            wave = read(paths[pick])
-            start = int(torch.randint(len(wave) - config.clip + 1, (), generator=rng))
-            crops.append(wave[start : start + config.clip])
+            length, crop = read(paths[pick])
+            crops.append(crop(int(torch.randint(length - config.clip + 1, (), generator=rng))))
         waves = torch.stack(crops)
         return {"wave": waves, "codes": codes_of(teacher, waves)}
 
     return draw
+
+
+def _recording(path: Path, config: MERTConfig) -> tuple[int, Callable[[int], Tensor]]:
+    """How many samples a file has, and the clip that begins at one; of MIDI, played as it is cut.
+
+    Raises:
+        ValueError: if the file is damaged, of another rate, or shorter than a clip.
+    """
+    if path.suffix.lower() == ".wav":
+        wave, rate = decode_wav(path.read_bytes(), str(path))
+        length, crop = len(wave), lambda start: wave[start : start + config.clip]
+    else:
+        notes, rate = read_midi(path), config.rate
+        length = round(notes.seconds * rate)
+        clip = config.clip / rate
+        crop = lambda start: render_notes(notes, rate, start / rate, clip)  # noqa: E731
+    if rate != config.rate or length < config.clip:
+        raise ValueError(
+            f"{path} must hold at least {config.clip} samples at {config.rate} Hz, "
+            f"got {length} at {rate} Hz"
+        )
+    return length, crop
 
 
 def _collect(checkpoint: str | Path) -> dict[str, nn.Module]:

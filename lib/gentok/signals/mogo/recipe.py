@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from gentok.data import available, batches, mocap
+from gentok.data.imageset import generator
 from gentok.data.motion import PARENTS
 from gentok.nn.latents import encode_all
 from gentok.show.media import save_gif, skeleton_frames
@@ -299,7 +300,10 @@ def clip_codes(tokenizer: MotionRVQ, clips: Clips) -> list[Tensor]:
 def code_batches(
     tokenizer: MotionRVQ, clips: Clips, text: ClipText | HashedWords, batch_size: int, seed: int
 ) -> Batches:
-    """Batches of (codes, sentence vector, length)."""
+    """Batches of (codes, sentence vector, length): clips are drawn, then one caption of each.
+
+    So it is in the released code: a clip with many captions comes no more often than others.
+    """
     columns = clip_codes(tokenizer, clips)
     lengths = torch.tensor([len(c) for c in columns])
     padding = tokenizer.config.codebook_size
@@ -309,11 +313,16 @@ def code_batches(
         [text.encode(captions[i : i + 256]) for i in range(0, len(captions), 256)]
     )
     number = {caption: i for i, caption in enumerate(captions)}
-    pairs = torch.tensor([(clip, number[caption]) for clip, caption in clips.pairs])
-    draw = batches({"pair": pairs}, batch_size, seed)
+    told: dict[int, list[int]] = {}  # numbers of a clip's captions
+    for clip, caption in clips.pairs:
+        told.setdefault(clip, []).append(number[caption])
+    draw = batches({"clip": torch.tensor(list(told))}, batch_size, seed)
 
     def batch(step: int) -> dict[str, Tensor]:
-        clip, sentence = draw(step)["pair"].unbind(1)
+        clip = draw(step)["clip"]
+        share = torch.rand(len(clip), generator=generator(seed, step, 1)).tolist()
+        chosen = zip(clip.tolist(), share, strict=True)
+        sentence = [told[c][int(part * len(told[c]))] for c, part in chosen]
         return {"codes": table[clip], "text": sentences[sentence], "length": lengths[clip]}
 
     return batch

@@ -84,6 +84,9 @@ PRESETS: dict[str, AxialConfig] = {
     "study-8": replace(_TINY, num_values=8, dim=48, num_heads=3),  # what the chapter compares
     "imagenet-32": AxialConfig(dropout=0.04, published_params=341_178_112),
     "imagenet-64": AxialConfig(image_size=64, dim=2048, published_params=606_161_152),
+    # The variant whose inner layers are an LSTM; its sizes are not stated, so they stay the same.
+    "imagenet-32-lstm": AxialConfig(dropout=0.04, context="lstm"),
+    "imagenet-64-lstm": AxialConfig(image_size=64, dim=2048, context="lstm"),
 }
 
 

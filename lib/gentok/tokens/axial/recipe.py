@@ -49,7 +49,12 @@ class Plan:
 
 
 # Learning rates of the released configurations; their batch of 64 is for all accelerators together.
-PUBLISHED = {"imagenet-32": 1e-4, "imagenet-64": 2e-4}
+PUBLISHED = {
+    "imagenet-32": 1e-4,
+    "imagenet-64": 2e-4,
+    "imagenet-32-lstm": 1e-4,
+    "imagenet-64-lstm": 2e-4,
+}
 
 
 def plan(preset: str, profile: Profile) -> Plan:

@@ -7,6 +7,7 @@ One folder a clip, frames as ``*.jpg`` or ``*.png`` in the order of their names,
 Shapes: B batch, T frames, H W pixels.
 """
 
+import math
 import warnings
 from pathlib import Path
 
@@ -17,7 +18,7 @@ from torch.utils.data import Dataset
 
 from gentok.data.files import read_text
 from gentok.data.imageset import generator, to_float
-from gentok.data.pictures import is_picture, read_picture
+from gentok.data.pictures import is_picture, picture_size, read_picture
 from gentok.data.read_ahead import ReadAhead
 
 TRIES = 10  # clips in a row that may be damaged
@@ -34,21 +35,33 @@ class ClipFolder(Dataset):
         height, width: pixels of the frames that are given.
         seed: of starts and crops.
         takes: `CLIP`, or `PAIR` for two clips of one caption, cut alike.
+        turned: give a clip that is nearer to one of them as width by height, or as a square of
+            about as many pixels (multiples of 16); else all are cut to height by width.
 
     Raises:
         FileNotFoundError: if no sub-folder has a ``caption.txt``.
-        ValueError: if one of them has no frames.
+        ValueError: if one of them has no frames, or the first frame of one cannot be read.
     """
 
     def __init__(
-        self, folder: Path, height: int, width: int, seed: int = 0, takes: tuple[str, ...] = CLIP
+        self,
+        folder: Path,
+        height: int,
+        width: int,
+        seed: int = 0,
+        takes: tuple[str, ...] = CLIP,
+        turned: bool = False,
     ):
         self.places = sorted(path.parent for path in folder.glob("*/caption.txt"))
         if not self.places:
             raise FileNotFoundError(f"no <clip>/caption.txt in {folder}")
         self.folder, self.takes, self.seed = folder, takes, seed
-        self.size = (width, height)
         self.lengths = np.array([self._length(place) for place in self.places])
+        side = max(1, round((height * width) ** 0.5 / 16)) * 16
+        self.sizes = (
+            [(width, height), (height, width), (side, side)] if turned else [(width, height)]
+        )
+        self.aspects = np.array([self._aspect(place) for place in self.places])
 
     def __len__(self) -> int:
         return len(self.places)
@@ -82,14 +95,16 @@ class ClipFolder(Dataset):
     def __getitem__(self, key: Key) -> tuple[list[np.ndarray], str]:
         """Frames (T, H, W, 3) uint8 of each take, and the caption, of (position, T, step, row).
 
-        A clip that cannot be read is named in a warning, and the next one takes its place.
+        A clip that cannot be read is named in a warning, and the next one of its shape takes its
+        place.
 
         Raises:
             ValueError: if this clip and those behind it cannot be read: a frame or the caption is
                 damaged, or frames of one clip differ in size.
         """
         position, count, step, row = key
-        enough = np.flatnonzero(self.lengths >= count)
+        alike = self.aspects == self.aspects[position]
+        enough = np.flatnonzero((self.lengths >= count) & alike)
         first = int(np.searchsorted(enough, position))
         for i in range(min(TRIES, len(enough))):
             at = int(enough[(first + i) % len(enough)])
@@ -105,10 +120,20 @@ class ClipFolder(Dataset):
         rng = np.random.default_rng([self.seed, step, row])
         start = int(rng.integers(self.lengths[position] - count + 1))
         corner = rng.random(2)  # (x, y) in [0, 1)
+        size = self.sizes[self.aspects[position]]
         takes = [
-            self._read(_frames(place / take)[start : start + count], corner) for take in self.takes
+            self._read(_frames(place / take)[start : start + count], size, corner)
+            for take in self.takes
         ]
         return takes, self.caption(position)
+
+    def _aspect(self, place: Path) -> int:
+        """Which of the sizes has the proportions that come nearest to a clip's."""
+        if len(self.sizes) == 1:
+            return 0
+        width, height = picture_size(_frames(place / self.takes[0])[0])
+        gaps = [abs(math.log(width / height * down / across)) for across, down in self.sizes]
+        return gaps.index(min(gaps))
 
     def _length(self, place: Path) -> int:
         count = min(len(_frames(place / take)) for take in self.takes)
@@ -116,13 +141,13 @@ class ClipFolder(Dataset):
             raise ValueError(f"no frames (*.jpg, *.png) in {place}")
         return count
 
-    def _read(self, files: list[Path], corner: np.ndarray) -> np.ndarray:
+    def _read(self, files: list[Path], wanted: tuple[int, int], corner: np.ndarray) -> np.ndarray:
         pictures = [read_picture(file) for file in files]
         sizes = {picture.size for picture in pictures}
         if len(sizes) > 1:
             raise ValueError(f"frames in {files[0].parent} differ in size: {sorted(sizes)}")
-        box = window(sizes.pop(), self.size, corner)
-        return np.stack([np.asarray(picture.resize(self.size, box=box)) for picture in pictures])
+        box = window(sizes.pop(), wanted, corner)
+        return np.stack([np.asarray(picture.resize(wanted, box=box)) for picture in pictures])
 
 
 def window(size: tuple[int, int], wanted: tuple[int, int], corner: np.ndarray) -> Box:
@@ -147,11 +172,13 @@ def clip_batches(
     seed: int,
     pictures: int = 0,
     takes: tuple[str, ...] = CLIP,
+    turned: bool = False,
 ) -> ReadAhead:
     """Clips of a folder of folders of frames, read ahead; a pure function of the step.
 
     Args:
-        folder, height, width, seed, takes: see `ClipFolder`.
+        folder, height, width, seed, takes, turned: see `ClipFolder`. All clips of a batch have one
+            shape: that of a clip which is drawn first.
         batch_size: B; ``pictures``: B of batches of single frames, if above 0.
         frames: T of the batches, in turn. A batch is drawn from the clips that are long enough.
 
@@ -163,14 +190,18 @@ def clip_batches(
         FileNotFoundError: if no sub-folder has a ``caption.txt``.
         ValueError: if no clip is long enough for one of ``frames``.
     """
-    clips = ClipFolder(folder, height, width, seed, takes)
+    clips = ClipFolder(folder, height, width, seed, takes, turned)
     buckets = {count: clips.bucket(count) for count in frames}
 
     def keys(step: int) -> list[Key]:
         count = frames[step % len(frames)]
         rows = pictures if count == 1 and pictures else batch_size
-        drawn = torch.randint(len(buckets[count]), (rows,), generator=generator(seed, step))
-        index = buckets[count][drawn.numpy()].tolist()
+        rng, bucket = generator(seed, step), buckets[count]
+        if turned:
+            first = bucket[int(torch.randint(len(bucket), (1,), generator=rng))]
+            bucket = bucket[clips.aspects[bucket] == clips.aspects[first]]
+        drawn = torch.randint(len(bucket), (rows,), generator=rng)
+        index = bucket[drawn.numpy()].tolist()
         return [(position, count, step, row) for row, position in enumerate(index)]
 
     return ReadAhead(clips, keys, _together)

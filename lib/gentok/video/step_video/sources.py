@@ -167,7 +167,10 @@ class Folder:
         """Batches of latents with prompts."""
         folder = _needed(part.folder, f"clips for {part.name}", "<clip>/*.jpg and caption.txt")
         size, rows = (part.height, part.width), part.model.batch_size
-        clips = clip_batches(folder, rows, part.buckets, *size, self.seed, part.pictures)
+        # Buckets of the paper: landscape, portrait and square, at about as many pixels.
+        clips = clip_batches(
+            folder, rows, part.buckets, *size, self.seed, part.pictures, turned=True
+        )
 
         @torch.no_grad()
         def encode(batch: tuple, step: int, index: int, count: int) -> dict[str, Tensor]:

@@ -54,8 +54,9 @@ class VideoVAEConfig:
             answer to absolute ones is the floor, where a small object is never the median, and a
             short training does not leave it.
         kl_weight: of the summed KL against the summed pixel error (value not stated; ours).
-        perceptual_weight, perceptual_network, gan_weight, gan_start, discriminator_channels,
-            discriminator_layers: see `gentok.video.step_video.vae_game` (values not stated; ours).
+        perceptual_weight, perceptual_network: see `gentok.video.step_video.vae_game`, as for
+            ``gan_weight``, ``gan_start``, ``discriminator_channels`` and ``discriminator_layers``
+            (values not stated; ours).
         published_params: as computed from the released code.
     """
 

@@ -1,0 +1,39 @@
+"""axe-core, which finds what keeps a page from readers with other tools than eyes and a mouse.
+
+`vendor/axe.min.js` is version 4.14.1 as npm has it, by Deque Systems, under the MPL 2.0; it is used
+in tests only and is no part of the package or of the site.
+"""
+
+import json
+from pathlib import Path
+
+from browser import Browser
+
+SCRIPT = Path(__file__).parent / "vendor" / "axe.min.js"
+GRAVE = ("moderate", "serious", "critical")
+RUN = """axe.run(document, OPTIONS).then((found) => JSON.stringify(
+  found.violations.filter(({impact}) => IMPACTS.includes(impact))
+    .map(({id, nodes}) => [id, nodes.map((node) => node.html.slice(0, 160))])))"""
+# What depends on the theme, and what does not.
+CONTRAST = {"runOnly": ["color-contrast"]}
+OTHERS = {"rules": {"color-contrast": {"enabled": False}}}
+PHONE = 500  # pixels of width; colours are those of a wide window
+
+
+def findings(browser: Browser, page: Path, width: int) -> list[list]:
+    """Theme, rule and places of all that is found on a page, once its formulas are set."""
+    browser.open(page, width)
+    browser.run("window.MathJax?.startup?.promise?.then(() => 0)")
+    browser.run("new Promise((done) => setTimeout(done, 100))")
+    browser.run(SCRIPT.read_text("utf-8") + "; 0")
+    found = _judged(browser, "light", OTHERS)
+    if width > PHONE:
+        found += _judged(browser, "light", CONTRAST) + _judged(browser, "dark", CONTRAST)
+    return found
+
+
+def _judged(browser: Browser, theme: str, options: dict) -> list[list]:
+    browser.theme(theme)
+    options = json.dumps({"resultTypes": ["violations"], **options})
+    run = RUN.replace("OPTIONS", options).replace("IMPACTS", json.dumps(GRAVE))
+    return [[theme, *violation] for violation in json.loads(browser.run(run))]
