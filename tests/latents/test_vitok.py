@@ -128,12 +128,6 @@ def test_floats_are_those_of_the_mean_alone():
     assert cell(4, 8).floats == cell(8, 32).floats == 512
 
 
-def test_two_shapes_of_one_code():
-    assert [cell(*shape).floats for shape in ((4, 2), (8, 8), (4, 16), (8, 64))] == [
-        128, 128, 1024, 1024,
-    ]  # fmt: skip
-
-
 # --- layers ---------------------------------------------------------------------------------------
 
 
@@ -392,7 +386,7 @@ def test_stage_2_leaves_the_encoder_side_as_it_was():
     before = {k: v.clone() for k, v in game.tokenizer.state_dict().items()}
     players = game.players()
     optimizers = [torch.optim.AdamW(p.parameters, 1e-2, weight_decay=0.1) for p in players]
-    judged = [p.clone() for p in game.discriminator.parameters()]
+    judged = {k: v.clone() for k, v in game.discriminator.state_dict().items()}
     for step in range(4):
         for player, optimizer in zip(players, optimizers, strict=True):
             player.loss({"image": images()}, step)[0].backward()
@@ -402,8 +396,9 @@ def test_stage_2_leaves_the_encoder_side_as_it_was():
     frozen = [k for k in before if k.split(".")[0] in ("to_tokens", "encoder", "to_code")]
     assert frozen and all(torch.equal(before[k], after[k]) for k in frozen)
     assert not any(torch.equal(before[k], after[k]) for k in before if k not in frozen)
-    moved = zip(judged, game.discriminator.parameters(), strict=True)
-    assert not any(torch.equal(a, b) for a, b in moved)
+    still = [k for k, v in game.discriminator.state_dict().items() if torch.equal(judged[k], v)]
+    # Inside both hinges a common level of all answers makes no difference.
+    assert set(still) <= {"judge.bias"}
     assert torch.equal(tokenizer.encode(images()), game.tokenizer.encode(images()))
 
 

@@ -220,7 +220,7 @@ class ViTokDiT(NormalizedChannels):
 
 
 DITS: dict[str, ViTokDiTConfig] = {
-    "tiny": ViTokDiTConfig((8, 8, 8), StackConfig(64, 3, 4), num_classes=10),
+    "tiny": ViTokDiTConfig((8, 4, 4), StackConfig(64, 3, 4), num_classes=10),
     # The book's own, on 16 tokens of 16 numbers.
     "world-32": ViTokDiTConfig((16, 4, 4), StackConfig(128, 6, 4), num_classes=10),
     "b": ViTokDiTConfig(size=StackConfig(768, 12, 12)),

@@ -258,8 +258,9 @@ _TINY = ViTokConfig(
     encoder=StackConfig(64, 2, 4),
     decoder=StackConfig(64, 3, 4),
     image_size=32,
-    patch_size=4,
+    patch_size=8,
     latent_channels=8,
+    rope="axial",
     kl_weight=1e-4,  # a code of some hundred numbers in a run of some hundred steps
     perceptual_weight=0.1,  # the substitute's values are about ten times LPIPS's
     perceptual_network="photographs",
@@ -279,7 +280,7 @@ PRESETS: dict[str, ViTokConfig] = {
     # The chapter's for its experiments, and the book's own: squared error and KL alone.
     "study-32": replace(_TINY, perceptual_weight=0.0),
     # The book's own for the procedural world, on whose codes a generator learns.
-    "world-32": replace(_TINY, patch_size=8, latent_channels=16, perceptual_weight=0.0),
+    "world-32": replace(_TINY, latent_channels=16, perceptual_weight=0.0),
     "tiny-video": replace(
         _TINY,
         encoder=StackConfig(48, 1, 4),

@@ -12,8 +12,8 @@ from gentok.training.profiles import Profile
 PATCHES = 8192  # photographs' crops that a small preset trains on
 SHAPES = 16_384  # pictures of the world that a generator learns
 # Patch and channels of the cells that the chapter compares: four values of E = 1024 c / p^2, each
-# in two shapes.
-CELLS = ((4, 2), (8, 8), (4, 4), (8, 16), (4, 8), (8, 32), (4, 16), (8, 64))
+# in two shapes or three.
+CELLS = ((8, 1), (16, 4), (8, 2), (16, 8), (4, 1), (8, 4), (16, 16), (4, 2), (8, 8))
 
 
 @dataclass(frozen=True)
@@ -108,7 +108,7 @@ def _small(profile: Profile, batch_size: int, **steps: int) -> Stage:
     return Stage(
         steps=count,
         batch_size=profile.pick(smoke=4, cpu=batch_size),
-        lr=4e-3,
+        lr=5e-3,
         betas=(0.9, 0.95),
         weight_decay=1e-4,
         warmup=max(1, count // 20),
@@ -119,7 +119,7 @@ def _small(profile: Profile, batch_size: int, **steps: int) -> Stage:
 
 def _photographs(size: ViTokConfig, profile: Profile) -> Plan:
     """The chapter's: squared error on crops. The book's weights hold every cell."""
-    first = _small(profile, 16, smoke=4, cpu=500, long=2500)
+    first = _small(profile, 16, smoke=4, cpu=800, long=3000)
     beside = family() if profile.name in ("smoke", "probe", "long") else {}
     beside.pop(name_of(size.patch_size, size.latent_channels), None)
     pictures = profile.pick(smoke=64, cpu=PATCHES)
