@@ -20,7 +20,7 @@ from gentok.latents.vitok import model as vitok
 from gentok.latents.vitok.discriminator import StyleDiscriminator, blur_half
 from gentok.latents.vitok.model import PRESETS, SIZES, ViTokConfig, build, cell, example
 from gentok.latents.vitok.patch_pca import PatchPCA
-from gentok.latents.vitok.readout import explained, quality, reconstruct, slope
+from gentok.latents.vitok.readout import change, explained, quality, reconstruct, slope
 from gentok.latents.vitok.stack import GridRope, Stack, StackConfig, video_positions
 from gentok.latents.vitok.tuning import TuningConfig, build_tuning
 from gentok.measure import SmallClassifier, count_parameters
@@ -481,3 +481,13 @@ def test_quality():
     assert worse["detail"] < 1 and worse["high_mse"] > 0
     network = made()
     assert reconstruct(network, x).abs().max() <= 1 and network.training
+
+
+def test_change_sees_the_encoder_side_alone():
+    first, second = made(), made()
+    assert change(first, second) == 0
+    with torch.no_grad():
+        second.decoder.norm.weight.add_(1)
+        assert change(first, second) == 0
+        second.to_code.bias[0] += 0.5
+    assert change(first, second) == pytest.approx(0.5)

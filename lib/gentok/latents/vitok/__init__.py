@@ -12,7 +12,7 @@ from gentok.latents.vitok.model import (
     example,
 )
 from gentok.latents.vitok.patch_pca import PatchPCA
-from gentok.latents.vitok.readout import explained, quality, reconstruct, slope
+from gentok.latents.vitok.readout import change, explained, quality, reconstruct, slope
 from gentok.latents.vitok.stack import GridRope, Stack, StackConfig, video_positions
 from gentok.latents.vitok.tuning import DecoderTuning, TuningConfig, build_tuning
 
@@ -34,6 +34,7 @@ __all__ = [
     "build",
     "build_tuning",
     "cell",
+    "change",
     "example",
     "explained",
     "quality",

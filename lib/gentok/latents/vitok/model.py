@@ -278,7 +278,7 @@ _COUNTS = {
 PRESETS: dict[str, ViTokConfig] = {
     "tiny": _TINY,
     # The chapter's for its experiments, and the book's own: squared error and KL alone.
-    "study-32": replace(_TINY, perceptual_weight=0.0),
+    "study-32": replace(_TINY, latent_channels=4, perceptual_weight=0.0),
     # The book's own for the procedural world, on whose codes a generator learns.
     "world-32": replace(_TINY, latent_channels=16, perceptual_weight=0.0),
     "tiny-video": replace(

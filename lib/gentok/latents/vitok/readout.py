@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from gentok.latents.vitok.model import ViTok
 from gentok.measure.images import psnr
 from gentok.measure.spectrum import band_errors, octave_power
 from gentok.nn.latents import evaluating
@@ -59,3 +60,10 @@ def slope(values: Sequence[float], by: Sequence[float]) -> float:
     y, x = (torch.tensor(list(row), dtype=torch.float64) for row in (values, by))
     x = x - x.mean()
     return float((x * y).sum() / x.square().sum())
+
+
+def change(first: ViTok, second: ViTok) -> float:
+    """Largest difference of any weight up to the code between two tokenizers of one size."""
+    sides = [nn.ModuleList(model.encoder_parts()).parameters() for model in (first, second)]
+    pairs = zip(*sides, strict=True)
+    return max(float((p.detach() - q.detach()).abs().max()) for p, q in pairs)

@@ -263,7 +263,7 @@ def _side_by_side(**models: nn.Module) -> nn.ModuleDict:
 
 
 WEIGHTS = {
-    "vitok": Weights(
+    "vitok_world": Weights(
         preset="world-32",
         parts={"tokenizer": (ViTokConfig, build), "generator": (ViTokDiTConfig, ViTokDiT)},
         train=train,
@@ -272,7 +272,7 @@ WEIGHTS = {
         measure=_measure_world,
         data=partial(_data, "world-32"),
     ),
-    "vitok_photographs": Weights(
+    "vitok": Weights(
         preset="study-32",
         parts=dict.fromkeys((*family(), "tuned"), (ViTokConfig, build)),
         train=train,
