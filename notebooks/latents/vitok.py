@@ -4,6 +4,8 @@
 #     text_representation:
 #       extension: .py
 #       format_name: percent
+#       format_version: '1.3'
+#       jupytext_version: 1.19.6
 #   kernelspec:
 #     display_name: Python 3
 #     language: python
@@ -372,6 +374,7 @@ def pca(patch, channels):
     return PatchPCA(learned_from, patch, channels)
 
 
+# %%
 def run_cells(seed, kind):
     bars = [unseen(0, pca(*shape))["psnr"] for shape in CELLS]
     values = []
@@ -450,6 +453,7 @@ def run_half(seed, channels=4, encoder=2, decoder=3, rope="axial"):
     return quality(test_set, reconstruct(fitted.model, test_set))
 
 
+# %%
 halves = study.ablate(
     "halves",
     run_half,
@@ -729,6 +733,7 @@ gain = {
     name: of(halves, name, "psnr") - of(halves, "base", "psnr")
     for name in ("channels x 2", "encoder x 2", "decoder x 2", "no RoPE")
 }
+loss = of(second, "with adversary", "psnr") - of(second, "without", "psnr")
 lessons = (
     f"1. log E explains {of(cells, 'ViTok', 'r2_floats'):.0%} of the variance "
     f"of eight PSNRs, log L {of(cells, 'ViTok', 'r2_tokens'):.0%}, log c "
@@ -740,9 +745,7 @@ lessons = (
     f"3. Twice the channels change the PSNR by {gain['channels x 2']:+.2f} "
     f"dB, twice the encoder by {gain['encoder x 2']:+.2f}, twice the decoder "
     f"by {gain['decoder x 2']:+.2f}, no RoPE by {gain['no RoPE']:+.2f}.",
-    f"4. An adversary changes the PSNR of equal steps by "
-    f"{of(second, 'with adversary', 'psnr') - of(second, 'without', 'psnr'):+.2f}"
-    f" dB and the distance of spectra from "
+    f"4. An adversary changes the PSNR of equal steps by {loss:+.2f} dB and the distance of spectra from "
     f"{of(second, 'without', 'spectrum'):.2f} to "
     f"{of(second, 'with adversary', 'spectrum'):.2f} decades.",
     f"5. On shapes, the book's convolutional KL-VAE gives "
