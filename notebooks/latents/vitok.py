@@ -183,8 +183,8 @@ page.say(
 # :name: fig-vitok-architecture
 # :alt: Architecture of ViTok. A picture is cut into patches, each a token. A transformer and a linear layer give mean and variance of c numbers a token; the means are the code. A second transformer and a transposed convolution make a picture of it. The second stage holds the encoder side still and tunes the decoder against a discriminator; a diffusion transformer is trained on the codes.
 #
-# A patch, a transformer, a code, a transformer, a patch. What comes after the
-# autoencoder is in colour.
+# A patch, a transformer, a code, a transformer, a patch. What is new against a
+# convolutional KL-VAE is in colour.
 # ```
 #
 # **The idea in three sentences.** Cut a picture into $L$ patches and let a
@@ -602,7 +602,7 @@ plot.spectra(
 chosen = (
     "brick",
     "grass",
-    "immunohistochemistry",
+    "coffee",
     "flower",
     "rocket",
     "coins",
@@ -745,7 +745,8 @@ lessons = (
     f"3. Twice the channels change the PSNR by {gain['channels x 2']:+.2f} "
     f"dB, twice the encoder by {gain['encoder x 2']:+.2f}, twice the decoder "
     f"by {gain['decoder x 2']:+.2f}, no RoPE by {gain['no RoPE']:+.2f}.",
-    f"4. An adversary changes the PSNR of equal steps by {loss:+.2f} dB and the distance of spectra from "
+    f"4. An adversary changes the PSNR of equal steps by {loss:+.2f} dB and "
+    f"the distance of spectra from "
     f"{of(second, 'without', 'spectrum'):.2f} to "
     f"{of(second, 'with adversary', 'spectrum'):.2f} decades.",
     f"5. On shapes, the book's convolutional KL-VAE gives "
