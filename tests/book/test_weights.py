@@ -18,7 +18,7 @@ from gentok.training.weights import CHECKOUT, LARGEST, find, read_header
 SMOKE = Profile("smoke", (0,), "cpu")
 KEPT = sorted(CHECKOUT.rglob("*.safetensors")) if CHECKOUT.is_dir() else []
 LEAST_ACCURACY = 0.8  # of generated pictures, where the judge gets above 0.95 on data
-GENERATORS = ("enat", "fa_vae", "rae", "vitok_world")
+GENERATORS = ("enat", "fa_vae", "rae")
 # What headers say of the data, and which stages they tell of besides "main"; plain floors and no
 # other stage elsewhere.
 SOURCES = {
@@ -45,7 +45,6 @@ STAGES = {
     "rae": {"mae", "generator", "guide"},
     "step_video": {"tokenizer_4x8x8", "tokenizer", "t2i", "turbo"},
     "vitok": {"p4c2", "p4c4", "p8c2", "p8c8", "p8c16", "p16c4", "p16c8", "tuned"},
-    "vitok_world": {"generator"},
     "vsae": {"language_model", "topk"},
 }
 LEAST_PSNR_OF_TOKENS = 24.0  # dB, of unseen shapes through RAE's decoder, which trains on noise

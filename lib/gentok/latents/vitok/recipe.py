@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from gentok.base.judging import HELD_OUT, reconstructions, samples
+from gentok.base.judging import HELD_OUT
 from gentok.base.pipeline import Pipeline
 from gentok.data import ImageSet, batches, folder_batches, photographs, plain_shapes
 from gentok.data.clips import moving_clips
@@ -63,7 +63,8 @@ def train(
         train_one(task, size, draw, profile, seed, out=stage(out, name), **options)
     model = train_one(task, task.size, draw, profile, seed, out=out, **options).model
     if task.generator is not None:
-        _train_generator(task, model, num_classes, out, resume, seed)
+        files = {"out": companion(out, "generator"), "resume": resume, "after": out}
+        train_generator(task, model, num_classes, seed, **files)
     if task.second is None:
         return model
     files = {"out": companion(out, "tuned"), "resume": resume, "after": out}
@@ -103,15 +104,16 @@ def tune(how: Second, tokenizer: ViTok, draw: Batches, seed: int, **options: Any
     return fit(model, draw, **how.stage.fit_arguments(), groups=groups, seed=seed, **options)
 
 
-def _train_generator(
-    task: Plan,
-    tokenizer: ViTok,
-    num_classes: int,
-    out: str | Path | None,
-    resume: bool,
-    seed: int,
-) -> ViTokDiT:
-    """The diffusion transformer, on codes that are drawn as they are needed."""
+def train_generator(
+    task: Plan, tokenizer: ViTok, num_classes: int, seed: int, **options: Any
+) -> Fit:
+    """The diffusion transformer, on codes that are drawn as they are needed.
+
+    Args:
+        task: the plan; ``tokenizer``: of its stage 1; ``num_classes``: of its data.
+        seed: of weights, order and noise.
+        options: of `fit` (``out``, ``resume``, ``after``, ``progress``).
+    """
     device = next(tokenizer.parameters()).device
     draw, _ = source(task, task.generator.batch_size, seed)
     key = tokenizer.latent_space.batch_key
@@ -126,9 +128,7 @@ def _train_generator(
     network = ViTokDiT(sized(task, num_classes)).to(device)
     if task.data in ("photographs", "plain"):  # codes of small tokenizers keep no scale
         network.set_statistics(torch.cat([codes(step)["latent"] for step in range(16)]))
-    files = {"out": companion(out, "generator"), "resume": resume, "after": out}
-    fit(network, codes, **task.generator.fit_arguments(), seed=seed, **files)
-    return network
+    return fit(network, codes, **task.generator.fit_arguments(), seed=seed, **options)
 
 
 def sized(task: Plan, num_classes: int) -> ViTokDiTConfig:
@@ -239,19 +239,11 @@ def _collect_cells(checkpoint: Path) -> dict[str, nn.Module]:
     return models | {"tuned": game.tokenizer}
 
 
-def _collect_world(checkpoint: Path) -> dict[str, nn.Module]:
-    return {"tokenizer": load_tokenizer(checkpoint), "generator": _load_generator(checkpoint)}
-
-
 def _measure_cells(models: nn.ModuleDict, n: int) -> dict[str, float]:
     """PSNR (dB, mean over crops) of every cell on held-out crops."""
     x = photographs(32, "test", HELD_OUT, n).floats()
     found = {name: quality(x, reconstruct(model, x)) for name, model in models.items()}
     return {f"{name}_psnr": metrics["psnr"] for name, metrics in found.items()}
-
-
-def _measure_world(system: Pipeline, n: int) -> dict[str, float]:
-    return samples(system, n) | {"psnr": reconstructions(system.tokenizer, n)["psnr"]}
 
 
 def _data(preset: str, profile: Profile, seed: int) -> dict[str, ImageSet]:
@@ -262,23 +254,12 @@ def _side_by_side(**models: nn.Module) -> nn.ModuleDict:
     return nn.ModuleDict(models)
 
 
-WEIGHTS = {
-    "vitok_world": Weights(
-        preset="world-32",
-        parts={"tokenizer": (ViTokConfig, build), "generator": (ViTokDiTConfig, ViTokDiT)},
-        train=train,
-        collect=_collect_world,
-        assemble=_assemble,
-        measure=_measure_world,
-        data=partial(_data, "world-32"),
-    ),
-    "vitok": Weights(
-        preset="study-32",
-        parts=dict.fromkeys((*family(), "tuned"), (ViTokConfig, build)),
-        train=train,
-        collect=_collect_cells,
-        assemble=_side_by_side,
-        measure=_measure_cells,
-        data=partial(_data, "study-32"),
-    ),
-}
+WEIGHTS = Weights(
+    preset="study-32",
+    parts=dict.fromkeys((*family(), "tuned"), (ViTokConfig, build)),
+    train=train,
+    collect=_collect_cells,
+    assemble=_side_by_side,
+    measure=_measure_cells,
+    data=partial(_data, "study-32"),
+)
