@@ -437,7 +437,6 @@ halves = study.ablate(
         "decoder x 2": {"decoder": 6},
         "no RoPE": {"rope": None},
     },
-    seeds=range(4),
 )
 
 # %% mystnb={"image": {"alt": "PSNR of five arms as means with intervals over seeds: twice the channels stand far to the right of the rest; without RoPE the arm stands at the left"}} tags=["hide-input", "slide"]
@@ -489,7 +488,6 @@ second = study.ablate(
         "with adversary": {"gan_weight": plans.LAMBDA},
         "without": {"gan_weight": 0.0},
     },
-    seeds=range(4),
 )
 
 # %% tags=["hide-input"]

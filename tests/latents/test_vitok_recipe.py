@@ -112,16 +112,16 @@ def test_all_stages_train_resume_and_draw(tmp_path, monkeypatch):
 
 def test_companions_and_reconstructions(tmp_path, monkeypatch):
     monkeypatch.setitem(PRESETS, "study-32", SMALL)
-    sizes = {"p8c8": SMALL, "p4c2": replace(SMALL, patch_size=4, latent_channels=2)}
+    sizes = {"p8c4": SMALL, "p4c2": replace(SMALL, patch_size=4, latent_channels=2)}
     monkeypatch.setattr(plans, "family", lambda: dict(sizes))
     monkeypatch.setattr(recipe, "family", lambda: dict(sizes))
     out = tmp_path / "run.safetensors"
     recipe.train("study-32", SMOKE, out=out, resume=False, seed=0)
-    assert stage(out, "p4c2").is_file() and not stage(out, "p8c8").is_file()
+    assert stage(out, "p4c2").is_file() and not stage(out, "p8c4").is_file()
     models = recipe._collect_cells(out)
-    assert set(models) == {"p8c8", "p4c2", "tuned"}
+    assert set(models) == {"p8c4", "p4c2", "tuned"}
     found = recipe._measure_cells(torch.nn.ModuleDict(models), 20)
-    assert set(found) == {"p8c8_psnr", "p4c2_psnr", "tuned_psnr"}
+    assert set(found) == {"p8c4_psnr", "p4c2_psnr", "tuned_psnr"}
     recipe.sample(out, tmp_path / "a.png", n=3, seed=0)
     assert Image.open(tmp_path / "a.png").size == (3 * 32, 32)
 

@@ -101,7 +101,8 @@ class ViTokDiT(NormalizedChannels):
         axes = "(B, C, h, w)" if len(config.latent_shape) == 3 else "(B, t, C, h, w)"
         super().__init__(config.channels, axes)
         self.config, size = config, config.size
-        self.diffusion = GaussianDiffusion(linear_betas(), variance="learned")
+        with torch.device("cpu"):  # a schedule has values even where the network has shapes alone
+            self.diffusion = GaussianDiffusion(linear_betas(), variance="learned")
         self.embed = nn.Linear(config.channels, size.dim)
         self.position = nn.Parameter(torch.empty(1, config.tokens, size.dim))
         self.time = TimestepEmbedding(size.dim)
