@@ -82,9 +82,11 @@ from gentok.measure.embed import tsne
 from gentok.nn.gated_mlp import GatedMlp
 from gentok.nn.rope import turn_pairs
 from gentok.show import plot
+from gentok.training import profiles
 
 page = chapter.open("vitok", profile, seed)
-level, study = page.level, page.study
+study = page.study
+level = profiles.profile(profile)
 
 # %% [markdown]
 # ## What it can do
