@@ -275,7 +275,7 @@ show_code(ViTok.objective, start="x_hat", highlight="kl_weight")
 #
 # A small ViTok, patches of 8 pixels and 4 channels, learns for a quarter of a
 # minute. Its plan is that of `gentok train` and of the experiments below; the
-# weights above had twice as many steps.
+# weights above had a quarter more steps.
 
 # %%
 task = recipe.plan("study-32", level)  # size, steps, pictures
@@ -439,6 +439,7 @@ halves = study.ablate(
         "decoder x 2": {"decoder": 6},
         "no RoPE": {"rope": None},
     },
+    seeds=range(4),
 )
 
 # %% mystnb={"image": {"alt": "PSNR of five arms as means with intervals over seeds: twice the channels stand far to the right of the rest; without RoPE the arm stands at the left"}} tags=["hide-input", "slide"]

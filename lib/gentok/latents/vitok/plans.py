@@ -122,7 +122,7 @@ def _small(profile: Profile, batch_size: int, **steps: int) -> Stage:
 
 def _photographs(size: ViTokConfig, profile: Profile) -> Plan:
     """The chapter's: squared error on crops. The book's weights hold every cell."""
-    first = _small(profile, 16, smoke=4, cpu=800, long=1600)
+    first = _small(profile, 16, smoke=4, cpu=800, long=1000)
     beside = family() if profile.name in ("smoke", "probe", "long") else {}
     beside.pop(name_of(size.patch_size, size.latent_channels), None)
     pictures = profile.pick(smoke=64, cpu=PATCHES)
