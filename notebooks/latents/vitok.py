@@ -491,6 +491,7 @@ second = study.ablate(
         "with adversary": {"gan_weight": plans.LAMBDA},
         "without": {"gan_weight": 0.0},
     },
+    seeds=range(4),
 )
 
 # %% tags=["hide-input"]
