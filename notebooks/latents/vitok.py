@@ -370,7 +370,7 @@ cells = study.ablate(
     "floats",
     run_cells,
     {"ViTok": {"kind": "ViTok"}, "patch PCA": {"kind": "PCA"}},
-    seeds=range(4),
+    seeds=range(3),
 )
 
 # %% mystnb={"image": {"alt": "PSNR against floats on a logarithmic axis. Left, ViTok: the marks of three patch sizes lie on one line. Right, patch PCA: at equal floats larger patches are far better"}} tags=["hide-input", "slide"]
