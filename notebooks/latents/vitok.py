@@ -442,7 +442,7 @@ halves = study.ablate(
     seeds=range(4),
 )
 
-# %% mystnb={"image": {"alt": "PSNR of five arms as means with intervals over seeds: twice the channels stand far to the right of the rest; without RoPE the arm stands at the left"}} tags=["hide-input", "slide"]
+# %% mystnb={"image": {"alt": "PSNR of five arms as means with intervals over seeds: twice the channels stand far to the right; the other four lie together"}} tags=["hide-input", "slide"]
 plot.intervals(
     halves,
     "psnr",
