@@ -471,4 +471,25 @@ MUTATIONS = [
         "spread = self.variance.sqrt()",
         "tests/latents/test_ard_vae.py::test_only_relevant_axes_are_drawn",
     ),
+    Mutation(
+        "the KL of a code is a sum, so that beta depends on E",
+        "latents/vitok/model.py",
+        "posterior.kl().mean() / posterior.mean[0].numel()",
+        "posterior.kl().mean()",
+        "tests/latents/test_vitok.py::test_the_loss_is_the_sheets",
+    ),
+    Mutation(
+        "the adversary is let in at once",
+        "latents/vitok/tuning.py",
+        "return self.gan_weight * min(max(risen, 0.0), 1.0)",
+        "return self.gan_weight",
+        "tests/latents/test_vitok.py::test_the_schedule_of_the_adversary",
+    ),
+    Mutation(
+        "axial positions have their axes swapped",
+        "latents/vitok/stack.py",
+        ".flip(1)[:",
+        "[:",
+        "tests/latents/test_vitok.py::test_axial_turns",
+    ),
 ]

@@ -17,6 +17,8 @@ from gentok.latents.fa_vae import model as fa_vae
 from gentok.latents.rae import dit as rae_dit
 from gentok.latents.rae import model as rae
 from gentok.latents.rae.encoder import outline_encoder
+from gentok.latents.vitok import dit as vitok_dit
+from gentok.latents.vitok import model as vitok
 from gentok.measure.features import SmallClassifier
 from gentok.nn.gpt import Gpt, GptConfig
 from gentok.nn.latents import LatentSpace, NormalizedChannels, evaluating
@@ -62,6 +64,11 @@ TOKENIZERS = {
         torch.rand(2, 1, 16, 16) * 2 - 1,
     ),
     "rae": lambda: (rae.build(rae.PRESETS["tiny"]), pictures()),
+    "vitok": lambda: (vitok.build(vitok.PRESETS["study-32"]), pictures()),
+    "vitok_video": lambda: (
+        vitok.build(vitok.PRESETS["tiny-video"]),
+        torch.rand(2, 8, 3, 32, 32) * 2 - 1,
+    ),
     "vqgan": lambda: (vqgan.build(vqgan.PRESETS["tiny"]), pictures()),
     "video_vae": lambda: (
         video_vae.build(video_vae.PRESETS["tiny"]),
@@ -125,8 +132,12 @@ def dit_dh(space: LatentSpace):
     return rae_dit.RAEDiT(replace(tiny, backbone=backbone))
 
 
-@pytest.mark.parametrize("generator", [lightning, dit_dh])
-@pytest.mark.parametrize("name", ["kl_vae", "fa_vae", "rae"])
+def vitok_dit_of(space: LatentSpace):
+    return vitok_dit.ViTokDiT(replace(vitok_dit.DITS["tiny"], latent_shape=space.shape))
+
+
+@pytest.mark.parametrize("generator", [lightning, dit_dh, vitok_dit_of])
+@pytest.mark.parametrize("name", ["kl_vae", "fa_vae", "rae", "vitok"])
 def test_continuous_pictures(name, generator):
     torch.manual_seed(0)
     tokenizer, x = TOKENIZERS[name]()
@@ -138,6 +149,16 @@ def test_continuous_pictures(name, generator):
     network.loss({"latent": z, "label": label}, 0)[0].backward()
     images = tokenizer.decode(network.sample(2, label, num_steps=2, guidance_scale=1.5))
     assert images.shape == x.shape and images.isfinite().all()
+
+
+def test_continuous_clips():
+    torch.manual_seed(0)
+    tokenizer, x = TOKENIZERS["vitok_video"]()
+    z = tokenizer.eval().encode(x)
+    network = vitok_dit_of(tokenizer.latent_space)
+    network.set_statistics(z)
+    network.loss({"latent": z, "label": torch.tensor([1, 2])}, 0)[0].backward()
+    assert tokenizer.decode(network.sample(2, 1, num_steps=2)).shape == x.shape
 
 
 @pytest.mark.parametrize("module", [nat, enat])
@@ -236,7 +257,7 @@ def test_codes_as_a_picture(planes):
     assert tokenizer.decode(drawn.flatten(1)).shape == x.shape
 
 
-@pytest.mark.parametrize("name", ["kl_vae", "fa_vae", "rae"])
+@pytest.mark.parametrize("name", ["kl_vae", "fa_vae", "rae", "vitok"])
 def test_scales_of_continuous_pictures(name):
     """Quantised scale by scale, any grid of latents is written scale by scale."""
     torch.manual_seed(0)
@@ -265,7 +286,8 @@ ALONE = {
     "ARDVAE": "draws from the prior of its own latents",
 }
 JOINED = {
-    "LightningDiT", "RAEDiT", "MaskedTokenModel", "StepVideo", "Mogo", "FlattenedTransformer",
+    "LightningDiT", "RAEDiT", "ViTokDiT", "MaskedTokenModel",
+    "StepVideo", "Mogo", "FlattenedTransformer",
     "Gpt", "NextScaleGpt", "AxialTransformer", "StackedAxialTransformer",
 }  # fmt: skip
 

@@ -24,6 +24,7 @@ PATTERNED = [  # slugs
     "point_mae",
     "rae",
     "step_video",
+    "vitok",
     "vsae",
 ]
 every_chapter = pytest.mark.parametrize("slug", PATTERNED)
