@@ -3,7 +3,8 @@
 The procedural world's shapes on a plain grey floor. In a part of the pictures a large square has
 another object inside it, so that all predicates occur. No shape and no colour comes twice in a
 picture: a node of a graph, named by its shape, is one object of the picture and can be found in it.
-The colour is in no graph. No two objects stand near the border between two predicates.
+The colour is in no graph. No two objects stand near the border between two predicates, and all
+stand on a grid of sixteen by sixteen places, so that few codes can tell all there is to see.
 
 Shapes: n scenes, S nodes (K = S - 1 places for objects, and the image), E edges.
 """
@@ -23,9 +24,10 @@ LABELS = ("image", "disc", "square", "triangle")  # node classes; 0 is the image
 PALETTE = ("red", "yellow", "green", "blue")
 SQUARE = LABELS.index("square")
 GREY = 0.5  # of the floor
-SMALL, LARGE = (0.32, 0.42), (0.76, 0.86)  # radii: of usual objects, of squares that hold another
+WIDE, WIDE_HOLDER = 0.5, 1.125  # scene units: 8 pixels of 32; 18 for a square that holds another
+STEP = 0.125  # of the grid, 2 pixels of 32
 HOLDING = 0.5  # share of scenes in which one object lies inside another
-GAP = 0.14  # between boxes, in scene units: more than two pixels of 32
+GAP = 0.11  # between boxes, in scene units: more than one pixel of 32
 CLEAR = math.radians(8)  # from the border between two directions
 TRIES = 48  # places drawn at once for a scene
 # x0, y0, x1, y1 of a shape of radius 1 about its centre of area; y points down.
@@ -101,7 +103,9 @@ def graph_scenes(n: int, size: int = 32, seed: int = 0) -> GraphScenes:
 def extents(kind: Tensor, position: Tensor, radius: Tensor) -> Tensor:
     """Boxes in scene units: labels (...), centres (..., 2), radii (...) -> (..., 4)."""
     table = torch.tensor([EXTENTS[name] for name in LABELS[1:]])
-    return position.repeat_interleave(2, -1)[..., [0, 2, 1, 3]] + radius[..., None] * table[kind - 1]
+    return (
+        position.repeat_interleave(2, -1)[..., [0, 2, 1, 3]] + radius[..., None] * table[kind - 1]
+    )
 
 
 def _places(
@@ -110,17 +114,19 @@ def _places(
     """Positions (n, K, 2) and radii (n, K): drawn until no rule is broken."""
     n, k = kind.shape
     position, radius = torch.zeros(n, k, 2), torch.ones(n, k)
+    table = torch.tensor([EXTENTS[name] for name in LABELS[1:]])
+    across = table[:, 2] - table[:, 0]  # of radius 1
     left = torch.arange(n)
     while len(left):
         shape = (len(left), TRIES, k)
         tried_kind = kind[left][:, None].expand(shape)
-        draw = torch.rand(shape, generator=rng)
-        small = SMALL[0] + (SMALL[1] - SMALL[0]) * draw
-        large = LARGE[0] + (LARGE[1] - LARGE[0]) * draw
-        size = torch.where(holder[left][:, None], large, small)
+        width = torch.where(holder[left], WIDE_HOLDER, WIDE)[:, None].expand(shape)
+        size = width / across[tried_kind - 1]  # radius
         reach = extents(tried_kind, torch.zeros(*shape, 2), size)  # (m, tries, K, 4)
-        low, high = -0.97 - reach[..., :2], 0.97 - reach[..., 2:]
-        place = low + (high - low) * torch.rand(*shape, 2, generator=rng)
+        # The upper left corner on the grid, the box inside the picture.
+        room = ((1.95 - (reach[..., 2:] - reach[..., :2])) / STEP).floor()
+        steps = (torch.rand(*shape, 2, generator=rng) * room).floor() + 1
+        place = steps * STEP - 1 - reach[..., :2]
         boxes = extents(tried_kind, place, size)
         good = _allowed(boxes, place, present[left], holder[left], inside[left])  # (m, tries)
         found, first = good.any(1), good.int().argmax(1)

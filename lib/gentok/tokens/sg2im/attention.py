@@ -1,7 +1,7 @@
 """Attention along the edges of a graph, in which an edge has a say of its own.
 
 The graph transformer with edge features of Dwivedi and Bresson 2020 (arXiv:2012.09699, section
-2.3), as the authors of the system use it: post-norm, batch norm, a stream of nodes and one of edges.
+2.3), as the authors of the system use it: post-norm, batch norm, streams of nodes and of edges.
 
 Shapes: M nodes and L edges of all graphs of a batch, D channels, h heads, d = D / h.
 """
@@ -14,7 +14,7 @@ EPSILON = 1e-6
 
 
 class EdgeAttention(nn.Module):
-    """A node gathers from the nodes that point at it; each edge scales the score channel by channel.
+    """A node gathers from nodes that point at it; each edge scales the score channel by channel.
 
     An edge acts on a node through the *weights* of what arrives alone. Where a single edge arrives,
     its weight is 1 whatever it says: the predicate of an only edge does not reach its object.

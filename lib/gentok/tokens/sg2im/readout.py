@@ -17,7 +17,7 @@ from gentok.tokens.sg2im.layout import SGTransformer, graphs_of
 
 
 def stated(edges: Tensor) -> Tensor:
-    """Edges (n, E, 3) that say something of two objects: no padding, not "in image"; bool (n, E)."""
+    """Edges (n, E, 3) that say something of two objects, no padding, not "in image": (n, E)."""
     return edges[..., 1] > IN_IMAGE
 
 
