@@ -52,6 +52,12 @@ def turned(scenes: GraphScenes) -> GraphScenes:
     return replace(scenes, edges=edges)
 
 
+def muted(scenes: GraphScenes) -> GraphScenes:
+    """Scenes in whose graphs every edge says the same."""
+    edges = torch.where(scenes.edges < 0, -1, scenes.edges * torch.tensor([1, 0, 1]))
+    return replace(scenes, edges=edges)
+
+
 @torch.no_grad()
 def predict(
     model: SGTransformer, scenes: GraphScenes, signs: Tensor | None = None
@@ -63,8 +69,15 @@ def predict(
     return boxes.clamp(0, 1), logits
 
 
-def measure_layouts(model: SGTransformer, scenes: GraphScenes) -> dict[str, float]:
+def measure_layouts(
+    model: SGTransformer, scenes: GraphScenes, constant: bool = False
+) -> dict[str, float]:
     """Relations that predicted boxes obey, overlap with true boxes, and what becomes of opposites.
+
+    Args:
+        model: is asked.
+        scenes: hold the answers.
+        constant: ask with graphs in which every edge says the same.
 
     Returns:
         ``directions`` and ``nesting``: share of stated relations of either kind that are obeyed;
@@ -73,14 +86,15 @@ def measure_layouts(model: SGTransformer, scenes: GraphScenes) -> dict[str, floa
         predicted centres; ``label``: accuracy; in scenes of two objects with all relations turned
         into their opposites ``turned`` and ``stale``: share of new and of old ones obeyed.
     """
-    boxes, logits = predict(model, scenes)
+    heard = muted if constant else (lambda graphs: graphs)
+    boxes, logits = predict(model, heard(scenes))
     holds, asks = obeyed(scenes.edges, boxes), stated(scenes.edges)
     sideways = asks & (scenes.edges[..., 1] <= max(DIRECTIONS))
     real, many = scenes.labels > 0, scenes.num_objects[:, None] > 2
     centres = (boxes[..., :2] + boxes[..., 2:]) / 2
     few = scenes[~many[:, 0] & ~(asks & ~sideways).any(1)]
     other = turned(few)
-    anew, _ = predict(model, other)
+    anew, _ = predict(model, heard(other))
     found = {
         "directions": holds[sideways],
         "nesting": holds[asks & ~sideways],

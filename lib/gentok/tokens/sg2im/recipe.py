@@ -23,7 +23,7 @@ from gentok.tokens.sg2im.model import SG2Im, SG2ImConfig, build
 from gentok.tokens.sg2im.pipeline import ScenePipeline
 from gentok.tokens.sg2im.plans import JOINT_LAYOUT, Plan, plan
 from gentok.tokens.sg2im.readers import READERS
-from gentok.tokens.sg2im.readout import measure_layouts, measure_pictures
+from gentok.tokens.sg2im.readout import measure_layouts, measure_pictures, muted
 from gentok.training.loop import Fit, fit, load_model
 from gentok.training.parameter_groups import ParameterGroup
 from gentok.training.profiles import Profile
@@ -137,12 +137,6 @@ def train_image(
     arguments = task.image.fit_arguments(model)
     arguments["groups"] = _slowed(arguments["groups"])
     return fit(model, source, **arguments, seed=seed, **options)
-
-
-def muted(scenes: GraphScenes) -> GraphScenes:
-    """Scenes in whose graphs every edge says the same."""
-    edges = torch.where(scenes.edges < 0, -1, scenes.edges * torch.tensor([1, 0, 1]))
-    return replace(scenes, edges=edges)
 
 
 @torch.no_grad()
