@@ -3,17 +3,22 @@
 Shapes: n scenes, S nodes, E edges, M samples of a graph, C colours.
 """
 
+import math
+from collections.abc import Callable
 from dataclasses import replace
 
 import torch
 from torch import Tensor
 
+from gentok.base.vqgan import VQGAN
 from gentok.data.graph_scenes import PALETTE, GraphScenes
 from gentok.data.relations import DIRECTIONS, IN_IMAGE, opposite, relate
 from gentok.measure.detect_boxes import detect_boxes, find_nodes
 from gentok.nn.latents import evaluating
+from gentok.process.autoregressive import sample_next
 from gentok.tokens.sg2im.boxes import overlap
 from gentok.tokens.sg2im.layout import SGTransformer, graphs_of
+from gentok.tokens.sg2im.model import SG2Im
 
 
 def stated(edges: Tensor) -> Tensor:
@@ -154,3 +159,63 @@ def entropy_of(colours: Tensor) -> float:
     share = counts / total.clamp_min(1)
     seen = total[..., 0] >= len(colours) / 2
     return float(torch.special.entr(share).sum(-1)[seen].mean())
+
+
+def swapped(scenes: GraphScenes) -> Tensor:
+    """For each scene another one of equally many objects, (n,): padding tells their number."""
+    other = torch.arange(len(scenes))
+    for count in scenes.num_objects.unique():
+        same = (scenes.num_objects == count).nonzero()[:, 0]
+        other[same] = same.roll(1)
+    return other
+
+
+@torch.no_grad()
+def measure_codes(
+    model: SG2Im,
+    tokenizer: VQGAN,
+    scenes: GraphScenes,
+    codes: Tensor,
+    draws: int = 16,
+    seed: int = 0,
+) -> dict[str, float]:
+    """How well codes are predicted behind true layouts, and what the drawn pictures show.
+
+    Layouts are true ones, in the order of the nodes; the arm that learned without any is asked
+    without any.
+
+    Args:
+        model: is asked; ``tokenizer``: decodes.
+        scenes: n, that the model did not see; ``codes``: theirs, (n, N).
+        draws: pictures of each of the first graphs, as many graphs, for the entropy of colours.
+        seed: of the sampler.
+
+    Returns:
+        ``nats`` a code under the scene's layout, ``other`` under that of another scene of as many
+        objects; ``relations`` and ``objects`` of drawn pictures, ``greedy``: relations where each
+        code is the most likely one; ``entropy`` of an object's colour over pictures of one layout,
+        ``enough``: 0.8 of that in the data.
+    """
+    layouts = "none" if model.config.layouts == "none" else "true"
+    graphs = graphs_of(scenes, model.config.graph)
+    order = torch.arange(scenes.labels.shape[1])
+    with evaluating(model):
+        written = model.write(graphs, layouts, order)
+        found = {
+            "nats": float(model.image.nats(written, codes).mean()),
+            "other": float(model.image.nats(written[swapped(scenes)], codes).mean()),
+        }
+
+        def drawn(tokens: Tensor, draw: Callable[[Tensor], Tensor] = sample_next) -> Tensor:
+            return tokenizer.decode(model.image.sample(len(tokens), tokens, draw))
+
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            seen = measure_pictures(drawn(written), scenes)
+            few = written[:draws]
+            colours = [colours_of(drawn(few), scenes[:draws]) for _ in range(draws)]
+        likely = drawn(written, lambda logits: sample_next(logits, temperature=0))
+    found |= {"relations": seen["relations"], "objects": seen["objects"]}
+    found["greedy"] = measure_pictures(likely, scenes)["relations"]
+    found["entropy"] = entropy_of(torch.stack(colours))
+    return found | {"enough": 0.8 * math.log(len(PALETTE))}
