@@ -28,7 +28,7 @@ def draw() -> Diagram:
     layout = d.data("layout", (244, 346), (136, 62), ["(B, 14) tokens"])
     codes = d.data("codes", (24, 346), (146, 62), ["(B, n) so far"])
     gpt = d.box("ImageGPT", (460, 340), (164, 74), ["causal, one vocabulary"])
-    code = d.data("next code", (700, 346), (128, 62), ["of 256"])
+    code = d.data("next code", (700, 346), (128, 62), ["of 100"])
     decoder = d.box("decoder", (900, 340), (140, 74), ["when all 64 are there"], frozen=True)
     picture = d.data("picture", (900, 222), (140, 62), ["(B, 3, 32, 32)"])
 

@@ -408,7 +408,7 @@ summarize(layouts, ["turned", "stale"])
 show_code(LayoutTokens.encode, start="labels, boxes =", highlight="written")
 
 # %% tags=["nbval-check-output"]
-tokens = LayoutTokens(codebook_size=256, max_objects=4)
+tokens = system.generator.config.image.tokens
 sentence = tokens.encode(scene.labels, scene.boxes, torch.arange(4))
 print(sentence[0].tolist())
 kinds, places = tokens.decode(sentence)
@@ -634,7 +634,7 @@ def of(table, arm, metric):
 enat = gentok.pretrained("enat")
 shapes = plain_shapes(level.pick(smoke=20, cpu=400)).floats()
 theirs = code_usage(enat.tokenizer.encode(shapes), 256)["perplexity"]
-ours = code_usage(system.encode(real), 256)["perplexity"]
+ours = code_usage(system.encode(real), 100)["perplexity"]
 paper = "paper's graph"
 lessons = (
     f"1. In graphs of two objects the paper's graph obeys "
@@ -652,8 +652,8 @@ lessons = (
     f"{of(pictures, 'no layout', 'nats'):.2f} to "
     f"{of(pictures, 'true layouts', 'nats'):.2f} nats, another scene's raises "
     f"it to {of(pictures, 'true layouts', 'other'):.2f}.",
-    f"5. These pictures use {ours:.0f} of 256 codes (perplexity), those of "
-    f"the chapter on ENAT {theirs:.0f}: flat floors need few.",
+    f"5. These pictures use {ours:.0f} of 100 codes (perplexity), those of "
+    f"the chapter on ENAT {theirs:.0f} of 256: a flat floor needs few.",
 )
 page.say("{lines}", lines="\n".join(lessons))
 

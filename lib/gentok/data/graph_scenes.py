@@ -4,7 +4,7 @@ The procedural world's shapes on a plain grey floor. In a part of the pictures a
 another object inside it, so that all predicates occur. No shape and no colour comes twice in a
 picture: a node of a graph, named by its shape, is one object of the picture and can be found in it.
 The colour is in no graph. No two objects stand near the border between two predicates, and all
-stand on a grid of sixteen by sixteen places, so that few codes can tell all there is to see.
+stand on a grid of eight by eight places, so that few codes can tell all there is to see.
 
 Shapes: n scenes, S nodes (K = S - 1 places for objects, and the image), E edges.
 """
@@ -24,8 +24,8 @@ LABELS = ("image", "disc", "square", "triangle")  # node classes; 0 is the image
 PALETTE = ("red", "yellow", "green", "blue")
 SQUARE = LABELS.index("square")
 GREY = 0.5  # of the floor
-WIDE, WIDE_HOLDER = 0.5, 1.125  # scene units: 8 pixels of 32; 18 for a square that holds another
-STEP = 0.125  # of the grid, 2 pixels of 32
+STEP = 0.25  # of the grid in scene units: 4 pixels of 32
+WIDE, WIDE_HOLDER = 2 * STEP, 5 * STEP  # of objects, and of a square that holds another
 HOLDING = 0.5  # share of scenes in which one object lies inside another
 GAP = 0.11  # between boxes, in scene units: more than one pixel of 32
 CLEAR = math.radians(8)  # from the border between two directions
@@ -124,8 +124,8 @@ def _places(
         size = width / across[tried_kind - 1]  # radius
         reach = extents(tried_kind, torch.zeros(*shape, 2), size)  # (m, tries, K, 4)
         # The upper left corner on the grid, the box inside the picture.
-        room = ((1.95 - (reach[..., 2:] - reach[..., :2])) / STEP).floor()
-        steps = (torch.rand(*shape, 2, generator=rng) * room).floor() + 1
+        room = ((2 - (reach[..., 2:] - reach[..., :2])) / STEP + 1e-4).floor() + 1
+        steps = (torch.rand(*shape, 2, generator=rng) * room).floor()
         place = steps * STEP - 1 - reach[..., :2]
         boxes = extents(tried_kind, place, size)
         good = _allowed(boxes, place, present[left], holder[left], inside[left])  # (m, tries)

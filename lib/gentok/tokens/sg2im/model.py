@@ -141,11 +141,11 @@ _SCENES = GraphConfig(
     symmetric=True,
 )
 _PICTURES = ImageConfig(
-    codebook_size=256,
+    codebook_size=100,  # nine places a side of a layout: the grid of the scenes
     num_codes=64,
     max_objects=4,
-    dim=128,
-    num_layers=4,
+    dim=96,
+    num_layers=3,
     num_heads=4,
     dropout=0.0,
 )
@@ -155,7 +155,7 @@ _VG = GraphConfig(num_labels=179, num_predicates=46, published_params=100_170_23
 
 PRESETS: dict[str, SG2ImConfig] = {
     # Scenes of two or three shapes: the chapter and its study, ...
-    "tiny": SG2ImConfig(_SCENES, replace(_PICTURES, dim=96, num_layers=3), layouts="true"),
+    "tiny": SG2ImConfig(_SCENES, _PICTURES, layouts="true"),
     # ... and the book's weights, whose graphs have edges back from the image.
     "scenes-32": SG2ImConfig(replace(_SCENES, back_edges=True), _PICTURES, layouts="true"),
     # The authors' code. Visual Genome's vocabularies are those of the counted configuration; what

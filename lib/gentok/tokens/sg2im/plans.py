@@ -51,7 +51,7 @@ def plan(preset: str, profile: Profile) -> Plan:
     if preset in PUBLISHED:
         return _published(preset, size, profile)
     tokenizer = Stage(
-        steps=profile.pick(smoke=4, cpu=600, long=4000, gpu=20_000),
+        steps=profile.pick(smoke=4, cpu=600, long=1600, gpu=20_000),
         batch_size=profile.pick(smoke=8, cpu=16),
         lr=3e-3,
         betas=(0.9, 0.99),
@@ -60,7 +60,7 @@ def plan(preset: str, profile: Profile) -> Plan:
         clip=1.0,
     )
     layout = Stage(
-        steps=profile.pick(smoke=4, cpu=1500, long=4000),
+        steps=profile.pick(smoke=4, cpu=1500, long=2500),
         batch_size=profile.pick(smoke=8, cpu=64),
         lr=3e-3,
         warmup=profile.pick(smoke=1, cpu=50),
@@ -68,7 +68,7 @@ def plan(preset: str, profile: Profile) -> Plan:
         clip=1.0,
     )
     image = Stage(
-        steps=profile.pick(smoke=4, cpu=400, long=4000, gpu=40_000),
+        steps=profile.pick(smoke=4, cpu=400, long=2500, gpu=40_000),
         batch_size=profile.pick(smoke=8, cpu=32, gpu=128),
         lr=2e-3,
         betas=(0.9, 0.95),
