@@ -92,6 +92,7 @@ drawn = system.sample(held, signs=signs)
 again = system.sample(held, signs=signs)
 
 # %% mystnb={"image": {"alt": "Eight columns. In each a graph of two or three shapes with relations between them, a layout of as many boxes, and two pictures with shapes in these places, in different colours"}} tags=["hide-input", "slide"]
+rows_named = ("layout", "picture", "another")
 figure, panels = plt.subplots(4, 8, figsize=(13, 7))
 for i, column in enumerate(panels.T):
     sg2im.draw_graph(column[0], held, i)
@@ -100,10 +101,9 @@ for i, column in enumerate(panels.T):
         ax.imshow(((images[i] + 1) / 2).clamp(0, 1).permute(1, 2, 0))
         ax.set(xticks=[], yticks=[])
         ax.grid(False)
-for ax, name in zip(panels[1:, 0], ("layout", "picture", "another"), strict=True):
+for ax, name in zip(panels[1:, 0], rows_named, strict=True):
     ax.set_ylabel(name)
-figure.suptitle("From graphs to layouts to pictures");
-
+figure.suptitle("From graphs to layouts to pictures")
 # %% tags=["hide-input"]
 real = to_float(held.images)
 decoded = system.decode(system.encode(real))
@@ -113,8 +113,8 @@ by_codes = sg2im.measure_pictures(decoded, held)
 page.glue("sg2im_relations", found["relations"], ".0%")
 page.say(
     "A rule reads shapes and places off the pictures. Of all relations in "
-    "{n} graphs **{drawn:.1%} are obeyed** by the pictures drawn, by {real:.1%} "
-    "in the pictures that the graphs were made of, and by {decoded:.1%} in "
+    "{n} graphs **{drawn:.1%} are obeyed** by the pictures drawn, {real:.1%} "
+    "by the pictures that the graphs were made of, and {decoded:.1%} by "
     "these once they have passed the codes. In {all:.0%} of the drawn "
     "pictures everything is right.",
     n=len(held),
@@ -136,8 +136,7 @@ plot.compare_rows(
     {"graph": drawn[few], "turned around": followed[few]},
     "Every relation replaced by its opposite",
     count=8,
-);
-
+)
 # %% tags=["hide-input"]
 pairs = held.num_objects == 2
 after = sg2im.measure_pictures(followed[pairs], other[pairs])
@@ -307,9 +306,7 @@ def watch(step, model):
 
 
 every = level.pick(smoke=2, cpu=150)
-done = recipe.train_layout(
-    task, scenes, level, seed, evaluate=watch, evaluate_every=every
-)
+done = recipe.train_layout(task, scenes, level, seed, evaluate=watch, evaluate_every=every)
 live = done.model
 
 # %% mystnb={"image": {"alt": "Share of relations that layouts obey over the steps of training: directions in scenes of three objects and nesting rise towards one, directions in scenes of two stay at chance"}} tags=["hide-input", "slide"]
@@ -323,8 +320,7 @@ for (column, name), dash in zip(names.items(), ("-", "--", ":"), strict=True):
 ax.axhline(0.25, color="#999999", lw=1)
 ax.set(title="Relations obeyed by layouts, the paper's graph", ylim=(0, 1.05))
 ax.set(xlabel="step", ylabel="share (grey: one of four)")
-ax.legend(bbox_to_anchor=(1, 1));
-
+ax.legend(bbox_to_anchor=(1, 1))
 # %% [markdown]
 # Where two edges arrive at every object, directions are soon obeyed. Where one
 # arrives, they stay at chance, as the equation says they must.
@@ -356,18 +352,14 @@ def lay_out(seed, constant=False, **changes):
     graph = replace(task.size.graph, **changes)
     size = replace(task.size, graph=graph)
     plan = replace(task, size=size)
-    done = recipe.train_layout(
-        plan, scenes, level, seed, constant=constant, progress=False
-    )
+    done = recipe.train_layout(plan, scenes, level, seed, constant=constant, progress=False)
     return sg2im.measure_layouts(done.model, test, constant)
 
 
 layouts = study.ablate("layouts", lay_out, arms)
 
 # %% tags=["hide-input"]
-summarize(
-    layouts, ["two", "three", "nesting", "overlap", "off", "spread", "label"]
-)
+summarize(layouts, ["two", "three", "nesting", "overlap", "off", "spread", "label"])
 
 # %% mystnb={"image": {"alt": "Share of directions obeyed in graphs of two objects, for five arms with intervals over seeds: the paper's graph and constant edges at chance, edges back, the mean, and no overlap near one"}} tags=["hide-input", "slide"]
 plot.intervals(
@@ -375,8 +367,7 @@ plot.intervals(
     "two",
     "Directions obeyed where a single edge arrives",
     "share of relations in graphs of two objects",
-);
-
+)
 # %% [markdown]
 # The column *label* is near 1 in all arms: as said, it shows nothing.
 #
@@ -414,7 +405,8 @@ print(sentence[0].tolist())
 kinds, places = tokens.decode(sentence)
 step = 1 / (tokens.sections - 1)
 near = (places - scene.boxes).abs().max() <= step / 2 + 1e-6
-print("classes back:", bool((kinds == scene.labels).all()), "corners:", bool(near))
+same = (kinds == scene.labels).all()
+print("classes back:", bool(same), "corners:", bool(near))
 print("8192 codes:", LayoutTokens(8192, 30).sections, "places a side")
 
 # %% [markdown]
@@ -445,6 +437,7 @@ show_code(sg2im.ImageGPT.nats, start="first =", highlight="first - 1")
 #
 # **Predict first**: how much worse is another scene's layout than none?
 
+
 # %%
 @cache
 def known():
@@ -458,13 +451,13 @@ answers = recipe.codes_of(system.tokenizer, asked)
 
 def draw(seed, layouts):
     size = replace(task.size, layouts=layouts)
-    done = recipe.train_image(
-        replace(task, size=size), scenes, level, seed,
-        system.tokenizer, codes=known(), progress=False,
-    )  # fmt: skip
-    return sg2im.measure_codes(done.ema, system.tokenizer, asked, answers)
+    plan, tokenizer = replace(task, size=size), system.tokenizer
+    more = {"codes": known(), "progress": False}
+    done = recipe.train_image(plan, scenes, level, seed, tokenizer, **more)
+    return sg2im.measure_codes(done.ema, tokenizer, asked, answers)
 
 
+# %%
 pictures = study.ablate(
     "pictures",
     draw,
@@ -472,15 +465,10 @@ pictures = study.ablate(
 )
 
 # %% tags=["hide-input"]
-summarize(
-    pictures, ["nats", "other", "relations", "objects", "greedy", "entropy"]
-)
+summarize(pictures, ["nats", "other", "relations", "objects", "greedy", "entropy"])
 
 # %% mystnb={"image": {"alt": "Cross-entropy a code of unseen scenes for transformers with and without a layout, with intervals over seeds"}} tags=["hide-input"]
-plot.intervals(
-    pictures, "nats", "What a layout tells of the codes", "nats a code"
-);
-
+plot.intervals(pictures, "nats", "What a layout tells of the codes", "nats a code")
 # %% [markdown]
 # ### One layout, many pictures
 #
@@ -498,8 +486,7 @@ greedy = partial(sample_next, temperature=0)
 rows["most likely"] = system.sample(one, greedy, **fixed)
 
 # %% mystnb={"image": {"alt": "Three rows of ten pictures. Two rows show one layout each in changing colours; the third, drawn greedily, is ten times the same picture"}} tags=["hide-input", "slide"]
-plot.compare_rows(rows, "Codes drawn anew behind one layout");
-
+plot.compare_rows(rows, "Codes drawn anew behind one layout")
 # %% tags=["hide-input"]
 torch.manual_seed(seed)
 many = [
@@ -524,8 +511,7 @@ page.say(
 plot.spectra(
     {"scenes": real, "through the codes": decoded, "drawn": drawn},
     "Power by frequency",
-);
-
+)
 # %% [markdown]
 # What the drawn pictures lack at high frequencies, the tokenizer lacks already:
 # its edges are softer than the scenes'.
@@ -553,14 +539,9 @@ points = tsne(nodes, perplexity=min(30.0, len(nodes) / 4))
 kind = some.labels.flatten()[objects] - 1
 middle = some.boxes[..., [0, 2]].mean(-1).flatten()[objects]
 figure, panels = plt.subplots(1, 2, figsize=(11, 4.4))
-plot.scatter(
-    points, kind, LABELS[1:], title="Objects by class (t-SNE)", ax=panels[0]
-)
+plot.scatter(points, kind, LABELS[1:], title="Objects by class (t-SNE)", ax=panels[0])
 side = (middle > 0.5).long()
-plot.scatter(
-    points, side, ["left half", "right half"], title="... by place", ax=panels[1]
-);
-
+plot.scatter(points, side, ["left", "right"], title="... by half", ax=panels[1])
 # %% [markdown]
 # ## Claims: what the paper says, what we saw
 #
@@ -584,7 +565,8 @@ page.claims()
 # lie within three standard deviations of the recorded seeds.
 
 # %% tags=["hide-input"]
-recorded = layouts[layouts["variant"] == "paper's graph"]["overlap"].astype(float)
+recorded = layouts[layouts["variant"] == "paper's graph"]
+recorded = recorded["overlap"].astype(float)
 mean, deviation = recorded.mean(), max(recorded.std(), 0.005)
 page.healthy(
     "overlap of predicted and true boxes",
@@ -624,6 +606,7 @@ with torch.device("meta"):
 # an option of the authors' code, and their graphs have edges back.
 #
 # ## What we learned
+
 
 # %% tags=["hide-input", "slide"]
 def of(table, arm, metric):
@@ -679,6 +662,7 @@ page.say("{lines}", lines="\n".join(lessons))
 # share of a single edge.
 # ```
 
+
 # %%
 def edge_weights(k, q, e): ...
 
@@ -690,6 +674,7 @@ check.edge_weights(edge_weights)
 # ```{solution-start} ex-sg2im-weights
 # :class: dropdown
 # ```
+
 
 # %% jupyter={"source_hidden": true} tags=["solution", "nbval-check-output"]
 def edge_weights(k, q, e):
@@ -726,6 +711,7 @@ check.edge_weights(edge_weights)
 # there $K-1$ under the root, and not $K$?
 # ```
 
+
 # %%
 def corner_token(x, y, codebook_size): ...
 
@@ -739,6 +725,7 @@ check.corner_token(corner_token)
 # With $K=256$ a grid of 16 places would give the corner (1, 1) the token 255,
 # which fills places without object.
 # ```
+
 
 # %% jupyter={"source_hidden": true} tags=["solution", "nbval-check-output"]
 def corner_token(x, y, codebook_size):
@@ -759,6 +746,7 @@ check.corner_token(corner_token)
 # goes wrong for boxes that lie apart in both directions?
 # ```
 
+
 # %%
 def box_overlap(a, b): ...
 
@@ -772,6 +760,7 @@ check.box_overlap(box_overlap)
 # Width and height of the common part are then both negative, and their product
 # is positive: clip them at zero first.
 # ```
+
 
 # %% jupyter={"source_hidden": true} tags=["solution", "nbval-check-output"]
 def box_overlap(a, b):
@@ -804,10 +793,7 @@ check.box_overlap(box_overlap)
 # %% jupyter={"source_hidden": true} mystnb={"image": {"alt": "Two rows of eight pictures: drawn from graphs, and drawn behind the layouts of other graphs, with objects in other places"}} tags=["solution"]
 torch.manual_seed(seed)
 lied = system.sample(held[sg2im.swapped(held)][:8], signs=signs)
-plot.compare_rows(
-    {"own layouts": drawn[:8], "others' layouts": lied}, "Whose layout?", 8
-);
-
+plot.compare_rows({"own layouts": drawn[:8], "others' layouts": lied}, "Whose layout?", 8)
 # %% [markdown]
 # ```{solution-end}
 # ```
