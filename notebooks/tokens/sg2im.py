@@ -589,7 +589,7 @@ for name, config in PRESETS.items():
     print(f"{name:>13}: graph {parts[0]:>11,}, image {parts[1]:>11,}")
 with torch.device("meta"):
     kept = recipe.plan("coco", level).tokenizer_size
-    print(f"    tokenizer: {count_parameters(recipe.vqgan.build(kept)):,}")
+    print(f"    tokenizer: {count_parameters(recipe.build_tokenizer(kept)):,}")
 
 # %% [markdown]
 # With COCO, Visual Genome or CLEVR in `$GENTOK_DATA`, on one GPU or on many:

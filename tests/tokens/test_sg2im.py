@@ -24,6 +24,7 @@ from gentok.tokens.sg2im.model import PRESETS, SG2Im, build, example
 from gentok.tokens.sg2im.pipeline import ScenePipeline
 from gentok.tokens.sg2im.plans import plan
 from gentok.tokens.sg2im.readout import entropy_of, obeyed, stated, turned
+from gentok.tokens.sg2im.tokenizer import build_tokenizer
 from gentok.tokens.sg2im.tokens import LayoutTokens
 from gentok.training.profiles import Profile
 
@@ -73,10 +74,25 @@ def test_published_sizes(name):
 def test_the_tokenizer_has_its_published_size():
     size = plan("coco", Profile("gpu", (0,), "cpu")).tokenizer_size
     with torch.device("meta"):
-        network = vqgan.build(size)
+        network = build_tokenizer(size)
     assert count_parameters(network) == size.published_params == 73_976_707
     assert count_parameters(network.encoder) == 29_298_176
     assert count_parameters(network.decoder) == 42_449_795
+
+
+def test_equal_patches_have_equal_codes():
+    torch.manual_seed(0)
+    size = plan("tiny", Profile("cpu", (0,), "cpu")).tokenizer_size
+    tokenizer = build_tokenizer(size).eval()
+    x = torch.rand(2, 3, 32, 32) * 2 - 1
+    x[1, :, 8:12, 4:8] = x[0, :, 20:24, 0:4]
+    latents = tokenizer.latents(x)  # (2, 8, 8, D)
+    assert torch.allclose(latents[1, 2, 1], latents[0, 5, 0], atol=1e-6)
+    changed = x.clone()
+    changed[:, :, :4, :4] = 0
+    moved = (tokenizer.latents(changed) != latents).any(-1)
+    assert moved[:, 0, 0].all() and moved.sum() == 2
+    assert tokenizer.decode(tokenizer.encode(x)).shape == x.shape
 
 
 # --- attention ------------------------------------------------------------------------------------

@@ -79,7 +79,7 @@ def test_both_transformers_move_behind_predicted_layouts():
     task = plan("tiny", SMOKE)
     task = replace(task, size=replace(task.size, layouts="predicted"))
     scenes = recipe.graph_scenes(16, seed=0)
-    tokenizer = recipe.vqgan.build(task.tokenizer_size).eval()
+    tokenizer = recipe.build_tokenizer(task.tokenizer_size).eval()
     layout = recipe.train_layout(task, scenes, SMOKE, 0, progress=False).model
     before = {k: v.clone() for k, v in layout.state_dict().items()}
     done = recipe.train_image(task, scenes, SMOKE, 0, tokenizer, layout, progress=False)

@@ -17,7 +17,7 @@ PUBLISHED = {"coco": 2e-5, "visual-genome": 3e-4, "clevr": 3e-4}
 JOINT_LAYOUT = 1e-4 / 3e-4  # rate of the layout over the image's, in the joint stage
 
 # 32 x 32 pixels in 8 x 8 codes. No adversary and no perceptual term: flat shapes need neither.
-TOKENIZER = replace(vqgan.PRESETS["tiny"], codebook_size=256, commitment=0.25, dead_threshold=0.05)
+TOKENIZER = replace(vqgan.PRESETS["tiny"], codebook_size=100, dead_threshold=0.3)
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,6 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from gentok.base import vqgan
 from gentok.base.vqgan import VQGAN, VQGANConfig
 from gentok.data import batches, to_float
 from gentok.data.graph_scenes import GraphScenes, graph_scenes
@@ -24,6 +23,7 @@ from gentok.tokens.sg2im.pipeline import ScenePipeline
 from gentok.tokens.sg2im.plans import JOINT_LAYOUT, Plan, plan
 from gentok.tokens.sg2im.readers import READERS
 from gentok.tokens.sg2im.readout import measure_layouts, measure_pictures, muted
+from gentok.tokens.sg2im.tokenizer import build_tokenizer
 from gentok.training.loop import Fit, fit, load_model
 from gentok.training.parameter_groups import ParameterGroup
 from gentok.training.profiles import Profile
@@ -70,7 +70,7 @@ def train_tokenizer(
     else:
         source = batches({"image": scenes.images}, task.tokenizer.batch_size, seed)
     torch.manual_seed(seed)
-    model = vqgan.build(task.tokenizer_size).to(profile.device)
+    model = build_tokenizer(task.tokenizer_size).to(profile.device)
     return fit(model, source, **task.tokenizer.fit_arguments(), seed=seed, **options)
 
 
@@ -205,7 +205,7 @@ def sample(checkpoint: str | Path, out: str | Path, *, n: int, seed: int) -> Non
 def _collect(checkpoint: Path) -> dict[str, nn.Module]:
     beside = stage(checkpoint, "tokenizer")
     return {
-        "tokenizer": load_model(beside, VQGANConfig, vqgan.build),
+        "tokenizer": load_model(beside, VQGANConfig, build_tokenizer),
         "generator": load_model(checkpoint, SG2ImConfig, build, after=beside),
     }
 
@@ -243,7 +243,7 @@ def _data(preset: str, profile: Profile, seed: int) -> dict[str, Learned]:
 
 WEIGHTS = Weights(
     preset="scenes-32",
-    parts={"tokenizer": (VQGANConfig, vqgan.build), "generator": (SG2ImConfig, build)},
+    parts={"tokenizer": (VQGANConfig, build_tokenizer), "generator": (SG2ImConfig, build)},
     train=train,
     collect=_collect,
     assemble=ScenePipeline,
