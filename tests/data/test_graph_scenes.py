@@ -77,7 +77,9 @@ def test_scenes_repeat_with_the_seed_and_keep_their_promises():
         colours = scenes.colours[i][scenes.colours[i] >= 0].tolist()
         assert len(set(kinds)) == len(kinds) == len(set(colours)) == len(colours)
     boxes = scenes.boxes[scenes.labels > 0]
-    assert boxes.min() > 0 and boxes.max() < 1
+    assert boxes.min() >= 0 and boxes.max() <= 1 + 1e-6
+    upper = boxes[:, :2] * 8
+    assert (upper - upper.round()).abs().max() < 1e-4  # the grid
 
 
 def test_edges_are_in_image_and_all_ordered_pairs():
