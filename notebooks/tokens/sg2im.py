@@ -424,6 +424,12 @@ print("8192 codes:", LayoutTokens(8192, 30).sections, "places a side")
 #
 # The token *before* the first code predicts it: cut the outputs at $T-1$, not
 # at $T$.
+#
+# The published tokenizer is a VQGAN, whose encoder sees the whole picture at
+# every place. In a pilot it gave patches of plain floor dozens of codes, one
+# for each company that they keep. So the small presets encode each patch of
+# 4 x 4 pixels by itself: equal patches have equal codes, and the decoder, which
+# sees the neighbours, fills in what a code leaves open.
 
 # %%
 show_code(sg2im.ImageGPT.nats, start="first =", highlight="first - 1")
@@ -649,7 +655,8 @@ page.say("{lines}", lines="\n".join(lessons))
 # that of its code. Graphs here state all pairs, as CLEVR's do; COCO's state
 # one a node, so that many objects have a single edge or none. A layout is a
 # mean over all that a graph allows, and hides that there are many; the edges
-# back, the start of the last bias and the symmetric Laplacian are ours. No
+# back, the start of the last bias, the symmetric Laplacian and the patch-wise
+# encoder are ours. No
 # arm trains both transformers together on predicted layouts.
 #
 # ## Exercises
