@@ -306,7 +306,9 @@ def watch(step, model):
 
 
 every = level.pick(smoke=2, cpu=150)
-done = recipe.train_layout(task, scenes, level, seed, evaluate=watch, evaluate_every=every)
+done = recipe.train_layout(
+    task, scenes, level, seed, evaluate=watch, evaluate_every=every
+)
 live = done.model
 
 # %% mystnb={"image": {"alt": "Share of relations that layouts obey over the steps of training: directions in scenes of three objects and nesting rise towards one, directions in scenes of two stay at chance"}} tags=["hide-input", "slide"]
@@ -352,14 +354,18 @@ def lay_out(seed, constant=False, **changes):
     graph = replace(task.size.graph, **changes)
     size = replace(task.size, graph=graph)
     plan = replace(task, size=size)
-    done = recipe.train_layout(plan, scenes, level, seed, constant=constant, progress=False)
+    done = recipe.train_layout(
+        plan, scenes, level, seed, constant=constant, progress=False
+    )
     return sg2im.measure_layouts(done.model, test, constant)
 
 
 layouts = study.ablate("layouts", lay_out, arms)
 
 # %% tags=["hide-input"]
-summarize(layouts, ["two", "three", "nesting", "overlap", "off", "spread", "label"])
+summarize(
+    layouts, ["two", "three", "nesting", "overlap", "off", "spread", "label"]
+)
 
 # %% mystnb={"image": {"alt": "Share of directions obeyed in graphs of two objects, for five arms with intervals over seeds: the paper's graph and constant edges at chance, edges back, the mean, and no overlap near one"}} tags=["hide-input", "slide"]
 plot.intervals(
@@ -471,10 +477,14 @@ pictures = study.ablate(
 )
 
 # %% tags=["hide-input"]
-summarize(pictures, ["nats", "other", "relations", "objects", "greedy", "entropy"])
+summarize(
+    pictures, ["nats", "other", "relations", "objects", "greedy", "entropy"]
+)
 
 # %% mystnb={"image": {"alt": "Cross-entropy a code of unseen scenes for transformers with and without a layout, with intervals over seeds"}} tags=["hide-input"]
-plot.intervals(pictures, "nats", "What a layout tells of the codes", "nats a code")
+plot.intervals(
+    pictures, "nats", "What a layout tells of the codes", "nats a code"
+)
 # %% [markdown]
 # ### One layout, many pictures
 #
@@ -545,9 +555,13 @@ points = tsne(nodes, perplexity=min(30.0, len(nodes) / 4))
 kind = some.labels.flatten()[objects] - 1
 middle = some.boxes[..., [0, 2]].mean(-1).flatten()[objects]
 figure, panels = plt.subplots(1, 2, figsize=(11, 4.4))
-plot.scatter(points, kind, LABELS[1:], title="Objects by class (t-SNE)", ax=panels[0])
+plot.scatter(
+    points, kind, LABELS[1:], title="Objects by class (t-SNE)", ax=panels[0]
+)
 side = (middle > 0.5).long()
-plot.scatter(points, side, ["left", "right"], title="... by half", ax=panels[1])
+plot.scatter(
+    points, side, ["left", "right"], title="... by half", ax=panels[1]
+)
 # %% [markdown]
 # ## Claims: what the paper says, what we saw
 #
@@ -800,7 +814,9 @@ check.box_overlap(box_overlap)
 # %% jupyter={"source_hidden": true} mystnb={"image": {"alt": "Two rows of eight pictures: drawn from graphs, and drawn behind the layouts of other graphs, with objects in other places"}} tags=["solution"]
 torch.manual_seed(seed)
 lied = system.sample(held[sg2im.swapped(held)][:8], signs=signs)
-plot.compare_rows({"own layouts": drawn[:8], "others' layouts": lied}, "Whose layout?", 8)
+plot.compare_rows(
+    {"own layouts": drawn[:8], "others' layouts": lied}, "Whose layout?", 8
+)
 # %% [markdown]
 # ```{solution-end}
 # ```
