@@ -305,7 +305,7 @@ def watch(step, model):
     return {name: seen[name] for name in ("two", "three", "nesting")}
 
 
-every = level.pick(smoke=2, cpu=150)
+every = level.pick(smoke=2, cpu=100)
 done = recipe.train_layout(
     task, scenes, level, seed, evaluate=watch, evaluate_every=every
 )

@@ -60,7 +60,7 @@ def plan(preset: str, profile: Profile) -> Plan:
         clip=1.0,
     )
     layout = Stage(
-        steps=profile.pick(smoke=4, cpu=1500, long=2500),
+        steps=profile.pick(smoke=4, cpu=1000, long=2500),
         batch_size=profile.pick(smoke=8, cpu=64),
         lr=3e-3,
         warmup=profile.pick(smoke=1, cpu=50),
