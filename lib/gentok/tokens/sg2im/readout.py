@@ -212,10 +212,10 @@ def measure_codes(
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             seen = measure_pictures(drawn(written), scenes)
-            few = written[:draws]
-            colours = [colours_of(drawn(few), scenes[:draws]) for _ in range(draws)]
+            again = torch.arange(min(draws, len(scenes))).repeat(draws)
+            colours = colours_of(drawn(written[again]), scenes[again])
         likely = drawn(written, lambda logits: sample_next(logits, temperature=0))
     found |= {"relations": seen["relations"], "objects": seen["objects"]}
     found["greedy"] = measure_pictures(likely, scenes)["relations"]
-    found["entropy"] = entropy_of(torch.stack(colours))
+    found["entropy"] = entropy_of(colours.unflatten(0, (draws, -1)))
     return found | {"enough": 0.8 * math.log(len(PALETTE))}
