@@ -116,7 +116,7 @@ def test_the_picture_shows_the_graph():
             assert torch.nn.functional.cosine_similarity(seen, wanted, dim=0) > 0.97
             looked += 1
     assert looked > 40
-    assert (images[:, :, 0, 0] - 0.5).abs().max() < 0.01
+    assert (images.flatten(2).median(-1).values - 0.5).abs().max() < 0.01  # most is floor
 
 
 def test_a_part_of_the_scenes():

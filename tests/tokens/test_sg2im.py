@@ -242,7 +242,7 @@ def test_signs_are_drawn_once_a_batch_also_in_evaluation():
     seen = set()
     for seed in range(12):
         torch.manual_seed(seed)
-        seen.add(float(model(graphs)[0].sum()))
+        seen.add(float(model(graphs)[0].detach().sum()))
     assert 1 < len(seen) <= 2**3
     plus, minus = model(graphs, torch.ones(3))[0], model(graphs, -torch.ones(3))[0]
     assert not torch.equal(plus, minus)
@@ -298,7 +298,7 @@ def test_boxes_start_inside_the_picture_and_labels_are_never_below_the_least_gel
     model = SGTransformer(PRESETS["tiny"].graph)
     _, graphs = scenes_and_graphs(PRESETS["tiny"].graph)
     boxes, logits = model(graphs)
-    assert (boxes > 0).float().mean() > 0.9
+    assert (boxes > 0).flatten(0, 1).any(0).all()  # no coordinate starts without gradient
     assert logits.min() > -0.171 and boxes.min() > -0.279  # of GELU and SiLU
 
 

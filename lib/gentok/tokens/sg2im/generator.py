@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from functools import partial
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from gentok.nn.gpt import Gpt, GptConfig
@@ -88,7 +89,8 @@ class ImageGPT(nn.Module):
         stream = torch.cat([layout, codes], 1)[:, :-1]
         hidden = self.gpt.hidden(stream)  # (B, T + N - 1, D)
         # The last token of the layout, at T - 1, predicts the first code.
-        return self.gpt.head.nats(hidden[:, first - 1 :], codes, first)
+        logits = self.gpt.head.linear(hidden[:, first - 1 :])  # (B, N, K)
+        return F.cross_entropy(logits.transpose(1, 2), codes, reduction="none")
 
     @torch.no_grad()
     def sample(
