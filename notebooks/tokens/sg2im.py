@@ -364,7 +364,7 @@ layouts = study.ablate("layouts", lay_out, arms)
 
 # %% tags=["hide-input"]
 summarize(
-    layouts, ["two", "three", "nesting", "overlap", "off", "spread", "label"]
+    layouts, ["two", "three", "nesting", "overlap", "off", "size", "spread", "label"]
 )
 
 # %% mystnb={"image": {"alt": "Share of directions obeyed in graphs of two objects, for five arms with intervals over seeds: the paper's graph and constant edges at chance, edges back, the mean, and no overlap near one"}} tags=["hide-input", "slide"]

@@ -156,8 +156,11 @@ _VG = GraphConfig(num_labels=179, num_predicates=46, published_params=100_170_23
 PRESETS: dict[str, SG2ImConfig] = {
     # Scenes of two or three shapes: the chapter and its study, ...
     "tiny": SG2ImConfig(_SCENES, _PICTURES, layouts="true"),
-    # ... and the book's weights, whose graphs have edges back from the image.
-    "scenes-32": SG2ImConfig(replace(_SCENES, back_edges=True), _PICTURES, layouts="true"),
+    # ... and the book's weights, whose graphs have edges back from the image. The overlap term,
+    # which makes boxes larger where their place is not certain, is left out.
+    "scenes-32": SG2ImConfig(
+        replace(_SCENES, back_edges=True, overlap_weight=0.0), _PICTURES, layouts="true"
+    ),
     # The authors' code. Visual Genome's vocabularies are those of the counted configuration; what
     # CLEVR's were is not known, so its labels are all 96 kinds of object, and the image.
     "coco": SG2ImConfig(_COCO, _GPT, published_params=439_305_788),

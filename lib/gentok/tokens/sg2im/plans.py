@@ -9,7 +9,7 @@ from gentok.tokens.sg2im.schedule import OneCycle
 from gentok.training.plan import Stage, preset_of
 from gentok.training.profiles import Profile
 
-SCENES = 8192  # pictures of the chapter's set
+SCENES = 40_000  # pictures of the chapter's set
 SIDE = 256  # pixels of the published pictures
 # The authors' code: peak rate of the first stage; eight positions there for Visual Genome, 32 in
 # the joint stage, so that its checkpoint does not fit: 32 here.
@@ -68,7 +68,7 @@ def plan(preset: str, profile: Profile) -> Plan:
         clip=1.0,
     )
     image = Stage(
-        steps=profile.pick(smoke=4, cpu=600, long=2500, gpu=40_000),
+        steps=profile.pick(smoke=4, cpu=600, long=4000, gpu=40_000),
         batch_size=profile.pick(smoke=8, cpu=32, gpu=128),
         lr=2e-3,
         betas=(0.9, 0.95),

@@ -87,7 +87,8 @@ def measure_layouts(
     Returns:
         ``directions`` and ``nesting``: share of stated relations of either kind that are obeyed;
         ``two`` and ``three``: directions in scenes of so many objects; ``overlap`` of objects, and
-        ``off``, the mean absolute error of an object's box; ``spread``: standard deviation of
+        ``off``, the mean absolute error of an object's box; ``size``: its
+        sides over the true ones; ``spread``: standard deviation of
         predicted centres; ``label``: accuracy; in scenes of two objects with all relations turned
         into their opposites ``turned`` and ``stale``: share of new and of old ones obeyed.
     """
@@ -107,12 +108,18 @@ def measure_layouts(
         "three": holds[sideways & many],
         "overlap": overlap(boxes, scenes.boxes)[real],
         "off": (boxes - scenes.boxes).abs().mean(-1)[real],
+        "size": (_sides(boxes) / _sides(scenes.boxes))[real],
         "label": (logits.argmax(-1) == scenes.labels)[real],
         "turned": obeyed(other.edges, anew)[stated(other.edges)],
         "stale": obeyed(few.edges, anew)[stated(few.edges)],
     }
     means = {name: float(values.float().mean()) for name, values in found.items()}
     return means | {"spread": float(centres[real].std(0).mean())}
+
+
+def _sides(boxes: Tensor) -> Tensor:
+    """Mean of width and height: (..., 4) -> (...)."""
+    return (boxes[..., 2:] - boxes[..., :2]).mean(-1)
 
 
 def measure_pictures(images: Tensor, scenes: GraphScenes) -> dict[str, float]:
