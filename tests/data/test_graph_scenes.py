@@ -116,7 +116,8 @@ def test_the_picture_shows_the_graph():
             assert torch.nn.functional.cosine_similarity(seen, wanted, dim=0) > 0.97
             looked += 1
     assert looked > 40
-    assert (images.flatten(2).median(-1).values - 0.5).abs().max() < 0.01  # most is floor
+    floor = ((images - 0.5).abs() < 0.01).all(1)  # (n, H, W)
+    assert floor.float().mean((1, 2)).min() > 0.3
 
 
 def test_a_part_of_the_scenes():
