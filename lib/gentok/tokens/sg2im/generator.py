@@ -19,6 +19,7 @@ from gentok.process.autoregressive import sample_next
 from gentok.tokens.sg2im.tokens import LayoutTokens
 
 PUBLISHED_DRAW = partial(sample_next, top_k=100)  # of 8,192 codes
+SMALL_DRAW = partial(sample_next, top_k=5)  # of 100 codes: where an object begins, four colours
 
 
 @dataclass(frozen=True)

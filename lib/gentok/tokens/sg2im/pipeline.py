@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from gentok.base.vqgan import VQGAN
 from gentok.data.graph_scenes import GraphScenes
 from gentok.nn.latents import evaluating
-from gentok.process.autoregressive import sample_next
+from gentok.tokens.sg2im.generator import SMALL_DRAW
 from gentok.tokens.sg2im.layout import graphs_of
 from gentok.tokens.sg2im.model import SG2Im
 
@@ -50,14 +50,14 @@ class ScenePipeline(nn.Module):
 
     @torch.no_grad()
     def sample(
-        self, scenes: GraphScenes, draw: Callable[[Tensor], Tensor] = sample_next, **written
+        self, scenes: GraphScenes, draw: Callable[[Tensor], Tensor] = SMALL_DRAW, **written
     ) -> Tensor:
         """Draw a picture for every scene's graph.
 
         Args:
             scenes: n graphs; their pictures and boxes are not looked at, unless layouts are true.
-            draw: logits (n, K) to choices (n,). The published top-k of 100 filters 8,192 codes;
-                of a small codebook it would leave everything, and so nothing is filtered here.
+            draw: logits (n, K) to choices (n,). The published top-k of 100, of 8,192 codes, would
+                leave all of a small codebook; `SMALL_DRAW` keeps 5.
             written: see `SG2Im.write`: ``layouts``, ``order``, ``signs``.
 
         Returns:

@@ -17,6 +17,7 @@ from gentok.measure.detect_boxes import detect_boxes, find_nodes
 from gentok.nn.latents import evaluating
 from gentok.process.autoregressive import sample_next
 from gentok.tokens.sg2im.boxes import overlap
+from gentok.tokens.sg2im.generator import SMALL_DRAW
 from gentok.tokens.sg2im.layout import SGTransformer, graphs_of
 from gentok.tokens.sg2im.model import SG2Im
 
@@ -213,7 +214,7 @@ def measure_codes(
             "other": float(model.image.nats(written[swapped(scenes)], codes).mean()),
         }
 
-        def drawn(tokens: Tensor, draw: Callable[[Tensor], Tensor] = sample_next) -> Tensor:
+        def drawn(tokens: Tensor, draw: Callable[[Tensor], Tensor] = SMALL_DRAW) -> Tensor:
             return tokenizer.decode(model.image.sample(len(tokens), tokens, draw))
 
         with torch.random.fork_rng(devices=[]):
