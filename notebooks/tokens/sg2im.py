@@ -377,7 +377,7 @@ plot.intervals(
 )
 # %% [markdown]
 # The paper's graph is deaf where one edge arrives and hears where two do. One
-# edge more, back from the image, makes up for it. The mean needs none: its
+# edge more, back from the image, lets it hear. The mean needs none: its
 # message holds the edge itself, not only its share. And the column *label* is
 # near 1 in all arms: as said, it shows nothing.
 #
