@@ -21,7 +21,7 @@ from gentok.tokens.sg2im.tokens import LayoutTokens
 PUBLISHED_DRAW = partial(sample_next, top_k=100)  # of 8,192 codes
 # Of 100 codes five, for the four colours where an object begins. A temperature below 1 leaves equal
 # chances equal, and so the colours, and makes doubtful shapes rarer.
-SMALL_DRAW = partial(sample_next, temperature=0.4, top_k=5)
+SMALL_DRAW = partial(sample_next, temperature=0.25, top_k=5)
 
 
 @dataclass(frozen=True)
