@@ -68,7 +68,7 @@ def plan(preset: str, profile: Profile) -> Plan:
         clip=1.0,
     )
     image = Stage(
-        steps=profile.pick(smoke=4, cpu=600, long=4000, gpu=40_000),
+        steps=profile.pick(smoke=4, cpu=600, long=7000, gpu=40_000),
         batch_size=profile.pick(smoke=8, cpu=32, gpu=128),
         lr=2e-3,
         betas=(0.9, 0.95),
