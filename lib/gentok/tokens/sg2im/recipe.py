@@ -31,7 +31,8 @@ from gentok.training.stages import stage
 from gentok.training.weights import Learned, Weights
 
 Batches = Callable[[int], dict[str, Tensor]]
-HELD_OUT = 99_991  # the seed of scenes that are measured
+HELD_OUT = 99_991  # the seed of scenes that no training has drawn
+MEASURED = 99_993  # the seed of scenes that no sampler was chosen on, either
 SAMPLES = PICTURES  # what `sample` writes
 
 
@@ -212,7 +213,7 @@ def _collect(checkpoint: Path) -> dict[str, nn.Module]:
 
 def _measure(system: ScenePipeline, n: int) -> dict[str, float]:
     """Relations obeyed in layouts and pictures, and how well the detector reads."""
-    scenes = graph_scenes(n, system.tokenizer.config.image_size, HELD_OUT)
+    scenes = graph_scenes(n, system.tokenizer.config.image_size, MEASURED)
     real = to_float(scenes.images)
     again = system.decode(system.encode(real))
     torch.manual_seed(0)
