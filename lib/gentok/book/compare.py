@@ -187,6 +187,12 @@ def jpeg(x: Tensor) -> list[tuple[float, float]]:
     return found
 
 
+@torch.no_grad()
+def decoded_quality(tokenizer: nn.Module, x: Tensor) -> float:
+    """PSNR (dB, mean over pictures) of what comes back of pictures (N, 3, S, S)."""
+    return float(psnr(x, _decoded(tokenizer, encode_all(tokenizer, x))).mean())
+
+
 def _decoded(tokenizer: nn.Module, z: Tensor) -> Tensor:
     return torch.cat([tokenizer.decode(part) for part in z.split(128)]).clamp(-1, 1)
 
