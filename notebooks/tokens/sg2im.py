@@ -104,6 +104,7 @@ for i, column in enumerate(panels.T):
 for ax, name in zip(panels[1:, 0], rows_named, strict=True):
     ax.set_ylabel(name)
 figure.suptitle("From graphs to layouts to pictures")
+
 # %% tags=["hide-input"]
 real = to_float(held.images)
 decoded = system.decode(system.encode(real))
@@ -137,6 +138,7 @@ plot.compare_rows(
     "Every relation replaced by its opposite",
     count=8,
 )
+
 # %% tags=["hide-input"]
 pairs = held.num_objects == 2
 after = sg2im.measure_pictures(followed[pairs], other[pairs])
@@ -323,6 +325,7 @@ ax.axhline(0.25, color="#999999", lw=1)
 ax.set(title="Relations obeyed by layouts, the paper's graph", ylim=(0, 1.05))
 ax.set(xlabel="step", ylabel="share (grey: one of four)")
 ax.legend(bbox_to_anchor=(1, 1))
+
 # %% [markdown]
 # Where two edges arrive at every object, directions are soon obeyed. Where one
 # arrives, they stay at chance, as the equation says they must.
@@ -375,6 +378,7 @@ plot.intervals(
     "Directions obeyed where a single edge arrives",
     "share of relations in graphs of two objects",
 )
+
 # %% [markdown]
 # The paper's graph is deaf where one edge arrives and hears where two do. One
 # edge more, back from the image, lets it hear. The mean needs none: its
@@ -499,6 +503,7 @@ rows["most likely"] = system.sample(one, greedy, **fixed)
 
 # %% mystnb={"image": {"alt": "Three rows of ten pictures. Two rows show one layout each in changing colours; the third, drawn greedily, is ten times the same picture"}} tags=["hide-input", "slide"]
 plot.compare_rows(rows, "Codes drawn anew behind one layout")
+
 # %% tags=["hide-input"]
 data_entropy = float(torch.tensor(4.0).log())
 page.say(
@@ -518,6 +523,7 @@ plot.spectra(
     {"scenes": real, "through the codes": decoded, "drawn": drawn},
     "Power by frequency",
 )
+
 # %% [markdown]
 # What the drawn pictures lack at high frequencies, the tokenizer lacks already:
 # its edges are softer than the scenes'.
@@ -552,6 +558,7 @@ side = (middle > 0.5).long()
 plot.scatter(
     points, side, ["left", "right"], title="... by half", ax=panels[1]
 )
+
 # %% [markdown]
 # ## Claims: what the paper says, what we saw
 #
@@ -614,6 +621,7 @@ with torch.device("meta"):
     kept = recipe.plan("coco", level).tokenizer_size
     print(f"    tokenizer: {count_parameters(recipe.build_tokenizer(kept)):,}")
 
+
 # %% [markdown]
 # With COCO, Visual Genome or CLEVR in `$GENTOK_DATA`, on one GPU or on many:
 #
@@ -629,7 +637,6 @@ with torch.device("meta"):
 # an option of the authors' code, and their graphs have edges back.
 #
 # ## What we learned
-
 
 # %% tags=["hide-input", "slide"]
 def of(table, arm, metric):
@@ -662,6 +669,7 @@ lessons = (
 )
 page.say("{lines}", lines="\n".join(lessons))
 
+
 # %% [markdown]
 # ## Limits
 #
@@ -685,7 +693,6 @@ page.say("{lines}", lines="\n".join(lessons))
 # share of a single edge.
 # ```
 
-
 # %%
 def edge_weights(k, q, e): ...
 
@@ -697,7 +704,6 @@ check.edge_weights(edge_weights)
 # ```{solution-start} ex-sg2im-weights
 # :class: dropdown
 # ```
-
 
 # %% jupyter={"source_hidden": true} tags=["solution", "nbval-check-output"]
 def edge_weights(k, q, e):
@@ -734,7 +740,6 @@ check.edge_weights(edge_weights)
 # there $K-1$ under the root, and not $K$?
 # ```
 
-
 # %%
 def corner_token(x, y, codebook_size): ...
 
@@ -748,7 +753,6 @@ check.corner_token(corner_token)
 # With $K=256$ a grid of 16 places would give the corner (1, 1) the token 255,
 # which fills places without object.
 # ```
-
 
 # %% jupyter={"source_hidden": true} tags=["solution", "nbval-check-output"]
 def corner_token(x, y, codebook_size):
@@ -769,7 +773,6 @@ check.corner_token(corner_token)
 # goes wrong for boxes that lie apart in both directions?
 # ```
 
-
 # %%
 def box_overlap(a, b): ...
 
@@ -783,7 +786,6 @@ check.box_overlap(box_overlap)
 # Width and height of the common part are then both negative, and their product
 # is positive: clip them at zero first.
 # ```
-
 
 # %% jupyter={"source_hidden": true} tags=["solution", "nbval-check-output"]
 def box_overlap(a, b):
@@ -819,6 +821,7 @@ lied = system.sample(held[sg2im.swapped(held)][:8], signs=signs)
 plot.compare_rows(
     {"own layouts": drawn[:8], "others' layouts": lied}, "Whose layout?", 8
 )
+
 # %% [markdown]
 # ```{solution-end}
 # ```
