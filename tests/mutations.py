@@ -511,6 +511,6 @@ MUTATIONS = [
         "data/relations.py",
         "found[within(subject, other)] = INSIDE",
         "found[within(subject, other)] = SURROUNDING",
-        "tests/data/test_graph_scenes.py::test_the_rule",
+        "tests/data/test_graph_scenes.py::test_a_box_in_a_box_is_inside_and_not_beside",
     ),
 ]

@@ -56,6 +56,11 @@ def test_the_rule(x, y, w, h, a, b, c, d):
     assert PREDICATES[int(found)] == by_hand(one, two)
 
 
+def test_a_box_in_a_box_is_inside_and_not_beside():
+    small, large = torch.tensor([0.4, 0.4, 0.6, 0.6]), torch.tensor([0.1, 0.1, 0.9, 0.9])
+    assert relate(small, large) == INSIDE and relate(large, small) == SURROUNDING
+
+
 def test_centres_win_over_boxes_and_opposites_are_mutual():
     one, two = torch.tensor([0.0, 0.0, 1.0, 1.0]), torch.tensor([0.5, 0.0, 1.5, 1.0])
     assert relate(one, two) == LEFT
