@@ -48,7 +48,7 @@ def test_bits_of_an_even_choice_are_known():
 def test_all_of_a_row_is_measured():
     x = nn.functional.avg_pool2d(plain_shapes(70, seed=3).floats(), 4)
     row = compare.measured("halves", Halves(), x)
-    assert (row.numbers, row.kind, row.most, row.parameters) == (48, "floats", 48 * 32, 1)
+    assert (row.numbers, row.kind) == (48, "floats")
     assert row.low < 1e-10 < row.high, "a mean of four keeps the low band and nothing else"
     assert row.psnr == pytest.approx(float(psnr(x, Halves().decode(Halves().encode(x))).mean()))
     assert row.used == 1 and row.encode_ms > 0

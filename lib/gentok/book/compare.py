@@ -28,7 +28,7 @@ import gentok
 from gentok.base.recipe import pretrained as base
 from gentok.book.pairs import find_root
 from gentok.data import photographs, plain_shapes
-from gentok.measure import band_errors, count_flops, count_parameters, psnr
+from gentok.measure import band_errors, count_flops, psnr
 from gentok.measure.codes import code_usage
 from gentok.measure.latency import latencies
 from gentok.nn.latents import encode_all
@@ -47,11 +47,10 @@ class Row:
 
     Args:
         numbers: floats or codes a picture; ``kind``: which of them.
-        bits: measured bits a picture; ``most``: 32 a float, log2 K a code.
+        bits: measured bits a picture.
         psnr: dB, mean over pictures, of what is decoded from unrounded latents.
         low, high: mean squared error in the low and the three high Haar bands of one level.
         used: share of the codes, or of the channels, that move: see `_used`.
-        parameters: of the whole tokenizer.
         encode_macs, decode_macs: multiply-accumulates a picture, in millions.
         encode_ms, decode_ms: milliseconds a picture, in batches of 64 on one thread.
     """
@@ -60,12 +59,10 @@ class Row:
     kind: str
     numbers: int
     bits: float
-    most: float
     psnr: float
     low: float
     high: float
     used: float
-    parameters: int
     encode_macs: float
     decode_macs: float
     encode_ms: float
@@ -138,12 +135,10 @@ def measured(name: str, tokenizer: nn.Module, x: Tensor) -> Row:
         kind="codes" if space.kind == "discrete" else "floats",
         numbers=space.numbers,
         bits=_code_bits(z, space.codebook_size) if space.codebook_size else rounded(tokenizer, x),
-        most=space.bits,
         psnr=quality,
         low=bands["LL"],
         high=bands["high"],
         used=_used(z, space.codebook_size),
-        parameters=count_parameters(tokenizer),
         encode_macs=count_flops(tokenizer.encode, x[:1]) / 2e6,
         decode_macs=count_flops(tokenizer.decode, z[:1]) / 2e6,
         encode_ms=1e3 * median(seconds["encode"]) / len(batch),
