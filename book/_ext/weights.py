@@ -58,6 +58,12 @@ METRICS = {
     "ard_12_ratio": ("of 12", "{:.1f}"),
     "ard_24_ratio": ("of 24", "{:.1f}"),
     "vae_12_ratio": ("of a plain VAE's 12", "{:.1f}"),
+    "p16c4_psnr": ("reconstruction from 16 floats", "{:.1f} dB"),
+    "p8c4_psnr": ("from 64", "{:.1f} dB"),
+    "p8c16_psnr": ("from 256", "{:.1f} dB"),
+    "drawn_relations": ("relations that hold in what is drawn", "{:.1%}"),
+    "decoded_relations": ("in decoded scenes", "{:.1%}"),
+    "tuned_psnr": ("from 64, decoder tuned against an adversary", "{:.1f} dB"),
 }
 
 

@@ -10,7 +10,7 @@ import torch
 import gentok
 from gentok.base.pipeline import Pipeline
 from gentok.base.vqgan import VQGAN
-from gentok.book import weights
+from gentok.book import pairs, weights
 from gentok.book.study import Study
 from gentok.training.profiles import Profile
 from gentok.training.weights import CHECKOUT, LARGEST, find, read_header
@@ -155,6 +155,15 @@ def test_unknown_names(tmp_path, capsys):
         gentok.pretrained("base/vqgam")
     assert weights.main(["make", "base/vqgam"]) == 2
     assert "no weights are kept of 'base/vqgam'; there are: base/vqgan" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("path", KEPT, ids=name_of)
+def test_the_page_has_words_for_what_was_measured(path, monkeypatch):
+    """Beside the number of items; a metric without words stays off the page."""
+    monkeypatch.syspath_prepend(str(pairs.find_root() / "book" / "_ext"))
+    from weights import METRICS
+
+    assert set(METRICS) & set(read_header(path)["metrics"])
 
 
 @pytest.mark.slow
