@@ -288,3 +288,35 @@ def test_other_endings_are_named(tmp_path):
     assert set(READERS) == {".obj", ".off", ".ply"}
     with pytest.raises(ValueError, match=r"a\.stl is no mesh; accepted: \.obj, \.off, \.ply"):
         read_mesh(put(tmp_path, "a.stl", b"solid"))
+
+
+HEAD_OF_OBJ = "# a square\nv 0 0 0 # corner\nv 1 0 0\n\tv 1 1 0 1 0 0\nvn 0 0 1\nv \\\n0 1 0\n"
+
+
+@pytest.mark.parametrize(
+    ("line", "fault"),
+    [
+        ("f 1 2 3 4", None),
+        ("f 1/7/1 2//1 3/2 -1", None),
+        ("f -4 -3 \\\n -2", None),
+        ("f", "'f'"),
+        ("v", "'v'"),
+        ("v 1 2", "'v 1 2'"),
+        ("v 1 2 nan", "'v 1 2 nan'"),
+        ("f 1 2", "'f 1 2'"),
+        ("f 0 1 2", "'f 0 1 2'"),
+        ("f 1 2 -5", "'f 1 2 -5'"),
+        ("f 1 2 99999999999999999999", "'f 1 2 9999"),
+        ("f 1 2 x/3", "'f 1 2 x/3'"),
+    ],
+)
+def test_a_faulty_line_of_obj_is_named_by_its_number(tmp_path, line, fault):
+    path = put(tmp_path, "a.obj", f"{HEAD_OF_OBJ}f 1 2 3\n{line}\nf 1 2 4\n".encode())
+    if fault is None:
+        surface = read_surface(path)
+        corners = len(line.replace("\\", "").split()) - 1
+        assert surface.sizes.tolist() == [3, corners, 3]
+        assert surface.rings[3:-3].tolist() == [0, 1, 2, 3][:corners]
+    else:
+        with pytest.raises(ValueError, match=rf"a\.obj, line 9 cannot be read: {fault}"):
+            read_surface(path)

@@ -137,11 +137,12 @@ def _array(stream: BinaryIO, size: int) -> np.ndarray:
     version = np.lib.format.read_magic(stream)
     if version not in NPY_HEADERS:
         raise ValueError(f"version {version} of the format; accepted: {list(NPY_HEADERS)}")
-    shape, _, dtype = NPY_HEADERS[version](stream)
+    shape, by_columns, dtype = NPY_HEADERS[version](stream)
     if dtype.hasobject:
         raise ValueError("it holds Python objects; accepted: numbers")
     wanted, found = math.prod(shape) * dtype.itemsize, size - stream.tell()
     if min(shape, default=0) < 0 or wanted > found:
         raise ValueError(f"{shape} {dtype} takes {wanted} bytes, it holds {found}")
-    stream.seek(0)
-    return np.lib.format.read_array(stream, allow_pickle=False)
+    array = np.empty(math.prod(shape), dtype)
+    stream.readinto(array.view(np.uint8))
+    return array.reshape(shape, order="F" if by_columns else "C")

@@ -26,8 +26,10 @@ def read_off(path: Path) -> Surface:
     """
     with reading(path, "OFF file"):
         text = path.read_text(encoding="utf-8-sig", errors="replace")
-        lines = [line.partition("#")[0].strip() for line in text.splitlines()]
-        text = "\n".join(line for line in lines if line)
+        lines = text.splitlines()
+        if "#" in text:
+            lines = [line.partition("#")[0] if "#" in line else line for line in lines]
+        text = "\n".join(line for line in lines if line and not line.isspace())
         keyword = KEYWORD.match(text)
         if not keyword:
             raise ValueError(f"it begins with {text[:20]!r}; accepted: OFF")
@@ -51,14 +53,19 @@ def _surface(counts: str, rows: list[str], width: int) -> Surface:
     if width == 4:
         with np.errstate(divide="ignore", invalid="ignore"):  # a surface refuses what comes of it
             corners = corners[:, :3] / corners[:, 3:]
-    polygons = [_polygon(row.split()) for row in rows[vertices : vertices + faces]]
-    sizes = np.array([len(ring) for ring in polygons], dtype=np.int64)
-    return Surface(corners, sizes, np.array([c for ring in polygons for c in ring], dtype=np.int64))
+    sizes, rings = _polygons([row.split() for row in rows[vertices : vertices + faces]])
+    return Surface(corners, sizes, rings)
 
 
-def _polygon(words: list[str]) -> list[int]:
-    """``n``, then n corners; a colour may follow."""
-    count = int(words[0])
-    if not 3 <= count < len(words):
-        raise ValueError(f"a face of {count} corners in a line of {len(words)} words")
-    return [int(word) for word in words[1 : count + 1]]
+def _polygons(rows: list[list[str]]) -> tuple[np.ndarray, np.ndarray]:
+    """Rows of ``n``, then n corners; a colour may follow -> (F,) sizes, corners one after another.
+
+    All numbers of a kind are converted at once.
+    """
+    sizes = np.array([row[0] for row in rows], dtype=np.int64)
+    words = np.array([len(row) for row in rows], dtype=np.int64)
+    for face in np.flatnonzero((sizes < 3) | (sizes >= words))[:1]:
+        raise ValueError(f"a face of {sizes[face]} corners in a line of {words[face]} words")
+    ends = (sizes + 1).tolist()
+    flat = [word for row, end in zip(rows, ends, strict=True) for word in row[1:end]]
+    return sizes, np.array(flat, dtype=np.int64)

@@ -57,8 +57,9 @@ def decode_picture(source: Path | BinaryIO, where: str) -> Image.Image:
     """
     try:
         with Image.open(source) as picture:
-            upright = ImageOps.exif_transpose(picture)
-            return _eight_bits(upright).convert("RGB")
+            if picture.getexif().get(ORIENTATION, 1) != 1:
+                ImageOps.exif_transpose(picture, in_place=True)
+            return _eight_bits(picture).convert("RGB")
     except Exception as error:  # Pillow's decoders raise a dozen kinds
         raise ValueError(f"{where} cannot be read as a picture: {reason(error)}") from error
 

@@ -10,6 +10,7 @@ import warnings
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -93,18 +94,19 @@ def humanml3d() -> Clips:
         if not (path.is_file() and words.is_file()):
             continue  # the public list names a few clips that its own files lack
         try:
-            rows, lines = _features(path), read_text(words).splitlines()
+            array, lines = _features(path), read_text(words).splitlines()
         except ValueError as error:
             warnings.warn(f"{error}; the clip is left out", stacklevel=2)
             continue
-        if not rows.isfinite().all():
+        if not np.isfinite(array).all():
             continue  # of the public files a few hold NaN
+        array[:, 0] *= -2
+        rows = torch.from_numpy(array)
         if clips.motions and rows.shape[1] != clips.motions[0].shape[1]:
             raise ValueError(
                 f"{path} holds {rows.shape[1]} features a frame, the clips before it "
                 f"{clips.motions[0].shape[1]}"
             )
-        rows[:, 0] *= -2
         clips.motions.append(rows)
         if SHORTEST <= len(rows) < LONGEST:
             _add_captioned(clips, rows, lines)
@@ -113,12 +115,12 @@ def humanml3d() -> Clips:
     return clips
 
 
-def _features(path: Path) -> Tensor:
+def _features(path: Path) -> np.ndarray:
     """Features of a clip as stored, (T, F) float32."""
     array = read_array(path)
     if array.ndim != 2 or array.dtype.kind not in "fiu" or not array.shape[1]:
         raise ValueError(f"{path} must be numbers (frames, features), got {array.shape}")
-    return torch.from_numpy(array).float()
+    return array.astype(np.float32, copy=False)
 
 
 def _add_captioned(clips: Clips, rows: Tensor, lines: list[str]) -> None:
