@@ -23,6 +23,7 @@ from gentok.nn.position import (
     LabelEmbedding,
     TimestepEmbedding,
     check_label,
+    labels_to_draw,
     sincos_2d,
 )
 from gentok.nn.transformer import Modulation, SwiGLU, init_linears_xavier, modulate
@@ -255,7 +256,7 @@ class LightningDiT(NormalizedChannels):
             ValueError: if a label is out of range or their number is not ``n``.
         """
         config, device = self.config, self.position.device
-        label = self._labels(n, label).to(device)
+        label = labels_to_draw(n, label, config.num_classes).to(device)
         null = torch.full_like(label, config.num_classes)
         training = self.training
         self.eval()  # no label may be dropped
@@ -270,15 +271,6 @@ class LightningDiT(NormalizedChannels):
         z = euler_sample(speed, torch.randn(shape, device=device), num_steps, shift)
         self.train(training)
         return self.denormalize(z)
-
-    def _labels(self, n: int, label: int | Tensor | None) -> Tensor:
-        if label is None:
-            return torch.randint(self.config.num_classes, (n,))
-        label = torch.full((n,), label) if isinstance(label, int) else label
-        if label.shape != (n,):
-            raise ValueError(f"label must be an int or ({n},) classes, got {tuple(label.shape)}")
-        check_label(label, self.config.num_classes)
-        return label
 
 
 _SIZES = {

@@ -142,3 +142,21 @@ def check_label(label: Tensor, num_classes: int) -> None:
     low, high = int(label.min()), int(label.max())
     if low < 0 or high > num_classes:
         raise ValueError(f"label must lie in [0, {num_classes}], got [{low}, {high}]")
+
+
+def labels_to_draw(n: int, label: int | Tensor | None, num_classes: int) -> Tensor:
+    """The classes of ``n`` samples, (n,) int64.
+
+    Args:
+        label: one class for all, (n,) classes, or None for random ones.
+
+    Raises:
+        ValueError: if a label is out of range, or their number is not ``n``.
+    """
+    if label is None:
+        return torch.randint(num_classes, (n,))
+    label = torch.full((n,), label) if isinstance(label, int) else label
+    if label.shape != (n,):
+        raise ValueError(f"label must be an int or ({n},) classes, got {tuple(label.shape)}")
+    check_label(label, num_classes)
+    return label

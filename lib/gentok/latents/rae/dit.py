@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from gentok.base.lightning_dit import PRESETS as LIGHTNING
 from gentok.base.lightning_dit import LightningDiT, LightningDiTConfig
 from gentok.latents.rae.ddt import DDT
-from gentok.nn.position import check_label
+from gentok.nn.position import labels_to_draw
 from gentok.process.flow import (
     flow_loss,
     interpolate,
@@ -187,7 +187,7 @@ class RAEDiT(nn.Module):
             ValueError: if a label is out of range or their number is not ``n``, or num_steps < 1.
         """
         device = self.latent_mean.device
-        label = self._labels(n, label).to(device)
+        label = labels_to_draw(n, label, self.config.backbone.num_classes).to(device)
         training = self.training
         self.eval()  # no label may be dropped
         speed = self._guided(label, guidance_scale, weak, interval)
@@ -222,16 +222,6 @@ class RAEDiT(nn.Module):
             return guide(good, other(x, t, null if weak is None else label), scale)
 
         return speed
-
-    def _labels(self, n: int, label: int | Tensor | None) -> Tensor:
-        classes = self.config.backbone.num_classes
-        if label is None:
-            return torch.randint(classes, (n,))
-        label = torch.full((n,), label) if isinstance(label, int) else label
-        if label.shape != (n,):
-            raise ValueError(f"label must be an int or ({n},) classes, got {tuple(label.shape)}")
-        check_label(label, classes)
-        return label
 
 
 # --- presets --------------------------------------------------------------------------------------

@@ -19,7 +19,7 @@ from gentok.latents.vitok.stack import EPS, GridRope, StackConfig, attention
 from gentok.nn.blocks import AdaLNBlock
 from gentok.nn.gated_mlp import GatedMlp
 from gentok.nn.latents import NormalizedChannels
-from gentok.nn.position import LabelEmbedding, TimestepEmbedding, check_label
+from gentok.nn.position import LabelEmbedding, TimestepEmbedding, labels_to_draw
 from gentok.nn.transformer import Modulation, init_linears_xavier, modulate
 from gentok.process.ddpm import GaussianDiffusion
 from gentok.process.diffusion_sampling import ddim_sample
@@ -192,7 +192,7 @@ class ViTokDiT(NormalizedChannels):
                 or ``eta`` is.
         """
         config, device = self.config, self.position.device
-        label = self._labels(n, label).to(device)
+        label = labels_to_draw(n, label, config.num_classes).to(device)
         null = torch.full_like(label, config.num_classes)
         training = self.training
         self.eval()  # no label may be dropped
@@ -209,15 +209,6 @@ class ViTokDiT(NormalizedChannels):
         self.train(training)
         z = z.squeeze(2) if len(config.latent_shape) == 3 else z.transpose(1, 2)
         return self.denormalize(z)
-
-    def _labels(self, n: int, label: int | Tensor | None) -> Tensor:
-        if label is None:
-            return torch.randint(self.config.num_classes, (n,))
-        label = torch.full((n,), label) if isinstance(label, int) else label
-        if label.shape != (n,):
-            raise ValueError(f"label must be an int or ({n},) classes, got {tuple(label.shape)}")
-        check_label(label, self.config.num_classes)
-        return label
 
 
 DITS: dict[str, ViTokDiTConfig] = {
