@@ -51,6 +51,22 @@ def test_every_picture_is_drawn(folder):
     assert set(red.round().int().tolist()) == {*range(0, 50, 10), *range(100, 150, 10)}
 
 
+def test_a_picture_repeats_in_a_batch_with_other_crops(folder):
+    draw, _ = folder_batches(folder, 16, 8, 3, _random_grey, repeats=3, workers=0)
+    batch = draw(0)
+    pictures = ((batch["image"][:, 0, 0, 0] + 1) * 127.5).round().int().tolist()
+    assert pictures[:3] == pictures[3:6] and pictures[:2] == pictures[6:]
+    assert len(set(batch["image"][:, 2, 0, 0].tolist())) == 8, "each has a crop of its own"
+    with pytest.raises(ValueError, match="repeats must be 1 or more, got 0"):
+        folder_batches(folder, 16, 8, 3, repeats=0)
+
+
+def _random_grey(picture, size, rng):
+    """The red of the picture, and a blue that the crop chose."""
+    red, *_ = picture.getpixel((0, 0))
+    return Image.new("RGB", (size, size), (red, 0, int(rng.integers(256))))
+
+
 @pytest.mark.parametrize("crop", [centre_crop, shifted_crop])
 def test_workers_and_order_change_nothing(folder, crop):
     steps = [0, 1, 2, 7, 8, 3, 3, 0]
