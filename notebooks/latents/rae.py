@@ -789,7 +789,6 @@ generators = study.ablate(
         name: {"size": size, "tokens": "vae" if "VAE" in name else "rae"}
         for name, size in sizes.items()
     },
-    seeds=range(6, 18),
 )
 
 # %% tags=["hide-input"]
