@@ -58,6 +58,8 @@ METRICS = {
     "ard_12_ratio": ("of 12", "{:.1f}"),
     "ard_24_ratio": ("of 24", "{:.1f}"),
     "vae_12_ratio": ("of a plain VAE's 12", "{:.1f}"),
+    "p16c4_psnr": ("reconstruction from 16 floats", "{:.1f} dB"),
+    "p4c4_psnr": ("from 256", "{:.1f} dB"),
 }
 
 
