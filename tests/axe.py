@@ -29,10 +29,9 @@ def settle(browser: Browser) -> None:
 def findings(browser: Browser, width: int) -> list[list]:
     """Theme, rule and places of all that is found on the open page, in a window of this width."""
     browser.run(SCRIPT.read_text("utf-8") + "; 0")
-    found = _judged(browser, "light", OTHERS)
-    if width > PHONE:
-        found += _judged(browser, "light", CONTRAST) + _judged(browser, "dark", CONTRAST)
-    return found
+    if width <= PHONE:
+        return _judged(browser, "light", OTHERS)
+    return _judged(browser, "light", {}) + _judged(browser, "dark", CONTRAST)
 
 
 def _judged(browser: Browser, theme: str, options: dict) -> list[list]:
