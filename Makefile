@@ -13,7 +13,7 @@ PY ?= $(shell for python in $(CANDIDATES); do \
 	$$python -c 'import sys, venv, ensurepip; sys.exit(not (3, 11) <= sys.version_info < (3, 15))' \
 	2>/dev/null && echo $$python && break; done)
 # Two workers with one thread each: OpenMP's threads would wait for each other otherwise.
-PYTEST := OMP_NUM_THREADS=1 $(B)/python -m pytest -q -n 2 --dist loadfile
+PYTEST := OMP_NUM_THREADS=1 $(B)/python -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
 .PHONY: help book site epub pdf execute study renew weights weights-all stale lab test test-fast test-units \

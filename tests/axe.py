@@ -20,16 +20,18 @@ OTHERS = {"rules": {"color-contrast": {"enabled": False}}}
 PHONE = 500  # pixels of width; colours are those of a wide window
 
 
-def findings(browser: Browser, page: Path, width: int) -> list[list]:
-    """Theme, rule and places of all that is found on a page, once its formulas are set."""
-    browser.open(page, width)
+def settle(browser: Browser) -> None:
+    """Wait until the open page has set its formulas."""
     browser.run("window.MathJax?.startup?.promise?.then(() => 0)")
     browser.run("new Promise((done) => setTimeout(done, 100))")
+
+
+def findings(browser: Browser, width: int) -> list[list]:
+    """Theme, rule and places of all that is found on the open page, in a window of this width."""
     browser.run(SCRIPT.read_text("utf-8") + "; 0")
-    found = _judged(browser, "light", OTHERS)
-    if width > PHONE:
-        found += _judged(browser, "light", CONTRAST) + _judged(browser, "dark", CONTRAST)
-    return found
+    if width <= PHONE:
+        return _judged(browser, "light", OTHERS)
+    return _judged(browser, "light", {}) + _judged(browser, "dark", CONTRAST)
 
 
 def _judged(browser: Browser, theme: str, options: dict) -> list[list]:

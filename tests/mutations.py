@@ -10,6 +10,8 @@ import sys
 from pathlib import Path
 from typing import NamedTuple
 
+UNUSED = ("xdist", "nbval", "anyio")  # plugins
+
 
 class Mutation(NamedTuple):
     """One mistake: in `file`, `old` (found exactly once) becomes `new`, and `test` must fail."""
@@ -24,8 +26,10 @@ class Mutation(NamedTuple):
 def run_tests(library: Path, tests: list[str], log: Path) -> None:
     """Run tests with a copy of the library, in a process of their own; exits with their status.
 
-    This module imports nothing of the library, so that the copy is the one the tests import.
+    What others have imported of the library is forgotten: the tests import the copy.
     """
+    for name in [name for name in sys.modules if name.partition(".")[0] == "gentok"]:
+        del sys.modules[name]
     with log.open("w") as file:
         os.dup2(file.fileno(), 1)
         os.dup2(file.fileno(), 2)
@@ -35,9 +39,15 @@ def run_tests(library: Path, tests: list[str], log: Path) -> None:
     os.environ["HYPOTHESIS_STORAGE_DIRECTORY"] = str(library.parent / "hypothesis")
     sys.path.insert(0, str(library))
     import pytest
+    from hypothesis import Phase, settings
 
-    cache = library.parent / "cache"
-    status = pytest.main(["-x", "-q", "-p", "no:xdist", "-o", f"cache_dir={cache}", *tests])
+    # That a test fails is all that is asked: no search for the smallest example that makes it.
+    settings.register_profile("once", phases=[Phase.explicit, Phase.generate])
+    settings.load_profile("once")
+    unused = [word for name in UNUSED for word in ("-p", f"no:{name}")]
+    folder = library.parent / "tmp"
+    places = [f"--basetemp={folder}", "-o", f"cache_dir={library.parent / 'cache'}"]
+    status = pytest.main(["-x", "-q", *unused, *places, *tests])
     sys.stdout.flush()
     os._exit(int(status))
 
