@@ -93,6 +93,12 @@ def test_front_page_forwards_to_the_book(site):
     assert "book/index.html" in (SITE / "index.html").read_text("utf-8")
 
 
+def test_the_site_is_small_enough_to_download(site):
+    size = sum(path.stat().st_size for path in SITE.rglob("*") if path.is_file())
+    assert size < 50e6, f"{size / 1e6:.1f} MB"
+    assert not list(SITE.rglob("*.map")) and list(SITE.glob("_images/*.webp"))
+
+
 @every_page
 def test_page_loads_nothing_from_the_network(site, page):
     assert [address for address in site[page].loads if REMOTE.match(address)] == []
