@@ -492,4 +492,25 @@ MUTATIONS = [
         "[:",
         "tests/latents/test_vitok.py::test_axial_turns",
     ),
+    Mutation(
+        "weights of arriving edges are not divided by their sum",
+        "tokens/sg2im/attention.py",
+        "return (gathered / (total + EPSILON)).flatten(1)",
+        "return gathered.flatten(1)",
+        "tests/tokens/test_sg2im.py::test_attention_is_that_of_dense_masked_matrices",
+    ),
+    Mutation(
+        "a corner counts columns first",
+        "tokens/sg2im/tokens.py",
+        "return y * self.sections + x",
+        "return x * self.sections + y",
+        "tests/tokens/test_sg2im.py::test_published_tokens",
+    ),
+    Mutation(
+        "inside and surrounding change places",
+        "data/relations.py",
+        "found[within(subject, other)] = INSIDE",
+        "found[within(subject, other)] = SURROUNDING",
+        "tests/data/test_graph_scenes.py::test_a_box_in_a_box_is_inside_and_not_beside",
+    ),
 ]

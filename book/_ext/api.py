@@ -145,6 +145,13 @@ def write_inventories(app, config):
         config.intersphinx_mapping[name] = (address, str(path))
 
 
+def one_line(app, env):
+    """A caption of two lines would break the inventory's lines: labels hold it on one."""
+    labels = env.domaindata["std"]["labels"]
+    for name, (page, place, title) in labels.items():
+        labels[name] = (page, place, " ".join(title.split()))
+
+
 def setup(app):
     for extension in ("autodoc", "napoleon", "intersphinx"):
         app.setup_extension(f"sphinx.ext.{extension}")
@@ -152,4 +159,5 @@ def setup(app):
     app.connect("autodoc-process-docstring", tidy, priority=100)
     app.connect("config-inited", write_inventories, priority=1)
     app.connect("doctree-read", link_library)
+    app.connect("env-check-consistency", one_line)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -749,7 +749,8 @@ lessons = (
     f"{of(second, 'without', 'spectrum'):.2f} to "
     f"{of(second, 'with adversary', 'spectrum'):.2f} decades.",
     f"5. FA-VAE, the convolutional tokenizer of another chapter, gives "
-    f"photographs back with {theirs:.1f} dB from {share:.0%} as many floats as "
+    f"photographs back with {theirs:.1f} dB from {share:.0%} as many floats "
+    "as "
     f"values; ViTok with {decibels['p8c16']:.1f} dB from {256 / 3072:.0%}.",
 )
 page.say("{lines}", lines="\n".join(lessons))

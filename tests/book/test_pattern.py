@@ -23,6 +23,7 @@ PATTERNED = [  # slugs
     "mogo",
     "point_mae",
     "rae",
+    "sg2im",
     "step_video",
     "vitok",
     "vsae",

@@ -29,6 +29,7 @@ SOURCES = {
     "mert": "procedural tunes",
     "mogo": "procedural motions",
     "point_mae": "procedural solids",
+    "sg2im": "shapes on a grey floor",
     "step_video": "procedural world",
     "vitok": "photographs",
     "vsae": "pydoc",
@@ -43,6 +44,7 @@ STAGES = {
     "mogo": {"tokenizer"},
     "point_mae": {"classifier", "segmenter"},
     "rae": {"mae", "generator", "guide"},
+    "sg2im": {"tokenizer", "layout"},
     "step_video": {"tokenizer_4x8x8", "tokenizer", "t2i", "turbo"},
     "vitok": {"p4c2", "p4c4", "p8c2", "p8c8", "p8c16", "p16c4", "p16c8", "tuned"},
     "vsae": {"language_model", "topk"},
@@ -52,6 +54,8 @@ LEAST_PSNR_OF_TOKENS = 24.0  # dB, of unseen shapes through RAE's decoder, which
 LEAST_LEGIBLE, LEAST_COMPLETED = 0.9, 0.9
 # Of the variance of the fourth axis to the fifth, where four factors made the data.
 LEAST_RATIO = 2.0
+# Of the relations that scene graphs state, in drawn pictures; the detector must read better.
+LEAST_OBEYED, LEAST_READ = 0.9, 0.95
 LEAST_PSNR = 26.0  # dB, of unseen patches of photographs, and of unseen clips
 
 
@@ -233,7 +237,6 @@ def test_variances_fall_behind_the_fourth_axis_whatever_there_are():
         assert metrics[f"ard_{axes}_count"] == 4 and metrics[f"ard_{axes}_read"] >= 0.9
 
 
-@pytest.mark.skipif(find("vitok") is None, reason="the file is not kept yet")
 def test_equal_floats_agree_where_a_doubling_does_not():
     """Five values of E; three of them in two shapes that were trained alike."""
     header = read_header(find("vitok"))
@@ -245,6 +248,12 @@ def test_equal_floats_agree_where_a_doubling_does_not():
     assert max(gaps) <= 0.3 < min(after - before for before, after in pairwise(rising)), "dB"
     settings = [s["settings"] for k, s in header["stages"].items() if k != "tuned"]
     assert len(settings) == 8 and all(other == settings[0] for other in settings)
+
+
+def test_pictures_obey_their_graphs_and_the_detector_reads_real_ones():
+    metrics = read_header(find("sg2im"))["metrics"]
+    assert metrics["real_relations"] >= 0.99 and metrics["decoded_relations"] >= LEAST_READ
+    assert metrics["drawn_relations"] >= LEAST_OBEYED and metrics["layout_directions"] >= 0.95
 
 
 def test_a_system_may_keep_a_second_file():

@@ -112,7 +112,7 @@ def test_a_chapter_runs_alone(wheel, elsewhere, slug):
 
 def test_commands_without_make_are_named(capsys):
     assert without_make.main(["nope"]) == 2
-    assert "accepted: site, epub, execute" in capsys.readouterr().err
+    assert "accepted: site, epub, pdf, execute" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("name", sorted(set(without_make.COMMANDS) - {"pages", "test-fast"}))

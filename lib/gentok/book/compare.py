@@ -28,7 +28,7 @@ import gentok
 from gentok.base.recipe import pretrained as base
 from gentok.book.pairs import find_root
 from gentok.data import photographs, plain_shapes
-from gentok.measure import band_errors, count_flops, count_parameters, psnr
+from gentok.measure import band_errors, count_flops, psnr
 from gentok.measure.codes import code_usage
 from gentok.measure.latency import latencies
 from gentok.nn.latents import encode_all
@@ -47,11 +47,10 @@ class Row:
 
     Args:
         numbers: floats or codes a picture; ``kind``: which of them.
-        bits: measured bits a picture; ``most``: 32 a float, log2 K a code.
+        bits: measured bits a picture.
         psnr: dB, mean over pictures, of what is decoded from unrounded latents.
         low, high: mean squared error in the low and the three high Haar bands of one level.
         used: share of the codes, or of the channels, that move: see `_used`.
-        parameters: of the whole tokenizer.
         encode_macs, decode_macs: multiply-accumulates a picture, in millions.
         encode_ms, decode_ms: milliseconds a picture, in batches of 64 on one thread.
     """
@@ -60,12 +59,10 @@ class Row:
     kind: str
     numbers: int
     bits: float
-    most: float
     psnr: float
     low: float
     high: float
     used: float
-    parameters: int
     encode_macs: float
     decode_macs: float
     encode_ms: float
@@ -86,6 +83,15 @@ def patches() -> Tensor:
     return photographs(64, "test", HELD_OUT, COUNT).floats()
 
 
+def crops() -> Tensor:
+    """Crops of photographs, (N, 3, 32, 32) in [-1, 1]."""
+    return photographs(32, "test", HELD_OUT, COUNT).floats()
+
+
+def _cell(name: str) -> Callable[[], nn.Module]:
+    return lambda: gentok.pretrained("vitok")[name]
+
+
 def _kind(name: str) -> Callable[[], nn.Module]:
     return lambda: gentok.pretrained("fa_vae_photographs")[name]
 
@@ -99,6 +105,10 @@ PARTS: dict[str, Sets] = {
                 "FA-VAE": lambda: gentok.pretrained("fa_vae").tokenizer,
                 "RAE": lambda: gentok.pretrained("rae").tokenizer,
             },
+        ),
+        "photographs of 32 pixels": (
+            crops,
+            {f"ViTok {cell}": _cell(cell) for cell in ("p16c4", "p8c4", "p8c8", "p4c4")},
         ),
         "photographs of 64 pixels": (
             patches,
@@ -125,12 +135,10 @@ def measured(name: str, tokenizer: nn.Module, x: Tensor) -> Row:
         kind="codes" if space.kind == "discrete" else "floats",
         numbers=space.numbers,
         bits=_code_bits(z, space.codebook_size) if space.codebook_size else rounded(tokenizer, x),
-        most=space.bits,
         psnr=quality,
         low=bands["LL"],
         high=bands["high"],
         used=_used(z, space.codebook_size),
-        parameters=count_parameters(tokenizer),
         encode_macs=count_flops(tokenizer.encode, x[:1]) / 2e6,
         decode_macs=count_flops(tokenizer.decode, z[:1]) / 2e6,
         encode_ms=1e3 * median(seconds["encode"]) / len(batch),
@@ -174,6 +182,12 @@ def jpeg(x: Tensor) -> list[tuple[float, float]]:
     return found
 
 
+@torch.no_grad()
+def decoded_quality(tokenizer: nn.Module, x: Tensor) -> float:
+    """PSNR (dB, mean over pictures) of what comes back of pictures (N, 3, S, S)."""
+    return float(psnr(x, _decoded(tokenizer, encode_all(tokenizer, x))).mean())
+
+
 def _decoded(tokenizer: nn.Module, z: Tensor) -> Tensor:
     return torch.cat([tokenizer.decode(part) for part in z.split(128)]).clamp(-1, 1)
 
@@ -210,7 +224,7 @@ def table(rows: list[dict]) -> str:
     """Markdown of the rows of one set of pictures."""
     head = (
         "tokenizer", "keeps", "bits", "PSNR, dB", "low band", "high band", "in use",
-        "parameters", "encode", "decode",
+        "encode", "decode",
     )  # fmt: skip
     lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
     for row in rows:
@@ -220,12 +234,11 @@ def table(rows: list[dict]) -> str:
         cells = (
             row["name"],
             f"{row['numbers']:,} {row['kind']}",
-            f"{row['bits']:,.0f} of {row['most']:,.0f}",
+            f"{row['bits']:,.0f}",
             f"{row['psnr']:.1f}",
             f"{row['low']:.4f}",
             f"{row['high']:.4f}",
             f"{row['used']:.0%}",
-            f"{row['parameters'] / 1e6:.2f} M",
             *cost,
         )
         lines.append("| " + " | ".join(cells) + " |")

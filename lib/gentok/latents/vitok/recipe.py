@@ -101,7 +101,8 @@ def tune(how: Second, tokenizer: ViTok, draw: Batches, seed: int, **options: Any
     model = build_tuning(how.game).begin(tokenizer).to(next(tokenizer.parameters()).device)
     names = [name for name, _ in model.named_parameters() if name.startswith("discriminator.")]
     groups = [ParameterGroup(frozenset(names), how.stage.weight_decay, how.rate)] if names else []
-    return fit(model, draw, **how.stage.fit_arguments(), groups=groups, seed=seed, **options)
+    arguments = how.stage.fit_arguments() | {"groups": groups}
+    return fit(model, draw, **arguments, seed=seed, **options)
 
 
 def train_generator(
