@@ -764,12 +764,11 @@ page.say("{lines}", lines="\n".join(lessons))
 # many steps, not at their ends. Codes hold 16 to 256 floats, where the paper's
 # hold 1,024 to 65,536. At 256 floats patches of 8 pixels end below patch PCA: what
 # is said there is said of equal training, and the two shapes part in the study,
-# where training is shorter than that of the weights. Three and four seeds leave
-# some claims undecided. Codes of one number a token were left out: one network
-# sat on a plateau until its training ended. LPIPS, Fréchet
-# distances, video and the paper's optimum of $c$ for generation are not
-# measured, and no generator was trained to its end; the presets for them are built, counted and planned, and none was
-# trained. The discriminator's rate follows the decoder's schedule, where the
+# where training is shorter than that of the weights. Codes of one number a token
+# were left out: one network sat on a plateau until its training ended. LPIPS,
+# Fréchet distances, video and the paper's optimum of $c$ for generation are not
+# measured; the presets for them, the generators' too, are built, counted and
+# planned, and none was trained. The discriminator's rate follows the decoder's schedule, where the
 # public code holds it constant. The rows marked as recalled in the paper's
 # tables were not checked again.
 #
