@@ -14,6 +14,7 @@ LONGEST = (
     "training/test_machines.py",
     "book/test_weights_all.py",
     "book/test_study.py",
+    "book/test_epub.py",
     "book/test_compare.py",
     "book/test_notebook_tool.py",
 )
