@@ -310,6 +310,31 @@ def test_side_by_side_gives_the_rows_of_one_after_another(folder, monkeypatch):
     assert set(serial["threads"]) == {1}
 
 
+CACHED = """
+import functools, sys
+from pathlib import Path
+from gentok.book.runs import Journal, Run, run_all
+
+@functools.cache
+def learned_from(seed):
+    return 10 * seed
+
+def train(seed, add):
+    return {"sum": learned_from(seed) + add}
+
+runs = [Run("one", {"add": 1}, seed) for seed in range(4)]
+rows = run_all(runs, train, Journal(Path(sys.argv[1]), "code"), 2, "cached")
+print([row["sum"] for row in rows])
+"""
+
+
+def test_functions_that_a_notebook_caches_reach_the_other_processes(tmp_path):
+    done = subprocess.run(
+        [sys.executable, "-c", CACHED, str(tmp_path)], capture_output=True, text=True, timeout=120
+    )
+    assert done.stdout.strip() == "[1, 11, 21, 31]", done.stderr
+
+
 def test_one_experiment_is_made_anew_and_the_others_stay(folder, monkeypatch):
     study, _ = recorded()
     study.ablate("sizes", train, ARMS)
