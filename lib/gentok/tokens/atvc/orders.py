@@ -2,8 +2,8 @@
 
 The rules of CLEVR-ATVC (Zhang and Liu 2024, TMLR) on a small grid: an order names one or two
 objects by colour and shape. It is obeyed; or it cannot be, because a named object is not there; or
-it is forbidden, because a disc may not be put under an object (the paper's sphere). *Forbidden* goes
-before *cannot* where both hold.
+it is forbidden, because a disc may not be put under an object (the paper's sphere). *Forbidden*
+goes before *cannot* where both hold.
 
 An order is drawn first and its scene afterwards, with the object or with another one in its place,
 so that the words alone do not tell which of *yes* and *cannot* is right.
@@ -142,10 +142,11 @@ def draw_orders(
     which = torch.randint(len(templates), (n,), generator=rng)
     template = torch.where(type == FORBIDDEN, UNDER, torch.tensor(templates)[which])
     a, b = _names(rng, template, type)
-    before, target = _places(rng, template, a, b, grid)
+    others = _unnamed(rng, a, b)
+    before, target = _places(rng, template, a, b, others, grid)
     after = _obeyed(template, a, b, before, target)
     # What stands in the place of an object that is not there: a kind that is nowhere else.
-    spare = _unnamed(rng, a, b)[:, OTHERS]
+    spare = others[:, OTHERS]
     second = (torch.rand(n, generator=rng) < 0.5) & (template != REMOVE)
     missing = (type == CANNOT) | ((type == FORBIDDEN) & (torch.rand(n, generator=rng) < 0.5))
     absent = torch.where(missing, torch.where(second, b, a), 0)
@@ -187,7 +188,7 @@ def _unnamed(rng: torch.Generator, a: Tensor, b: Tensor) -> Tensor:
 
 
 def _places(
-    rng: torch.Generator, template: Tensor, a: Tensor, b: Tensor, grid: int
+    rng: torch.Generator, template: Tensor, a: Tensor, b: Tensor, others: Tensor, grid: int
 ) -> tuple[Tensor, Tensor]:
     """Scenes (n, G, G) in which every order can be obeyed, and the place above or below ``b``."""
     n, rows = len(a), torch.arange(len(a))
@@ -205,9 +206,8 @@ def _places(
     scene = torch.zeros(n, grid * grid, dtype=torch.int64)
     scene[rows, here], scene[rows, free[:, 0]] = b, a
     count = torch.randint(OTHERS + 1, (n,), generator=rng)
-    other = _unnamed(rng, a, b)
     for k in range(OTHERS):
-        scene[rows, free[:, k + 1]] = torch.where(k < count, other[:, k], 0)
+        scene[rows, free[:, k + 1]] = torch.where(k < count, others[:, k], 0)
     return scene.view(n, grid, grid), target
 
 

@@ -51,7 +51,8 @@ class StreamConfig:
             codes, which tell the answer that the order was refused.
         learn_refused: learn the source as the re-creation of a refused order, which the paper does
             not: for comparison.
-        blind: nobody reads the codes: for comparison, what the order's words alone give away.
+        blind: all codes are blanked, to 0, while learning and after: for comparison, what the
+            order's words alone give away.
         image_weight: w in (answer + w image) / (1 + w); the base's is 7, for text and image.
         published_params: none are known.
     """
@@ -179,13 +180,11 @@ class ChatStream(nn.Module):
         return torch.cat([start, *moved], 1)
 
     def readable(self, tokens: Tensor) -> Tensor:
-        """Places that others may read, (B, any) bool: no padding; of the blind no codes."""
+        """Places that others may read, (B, any) bool: all but padding."""
         keys = torch.ones_like(tokens, dtype=torch.bool)
         for name, (first, end) in self.config.spans.items():
             if name not in PICTURES:
                 keys[:, first:end] = tokens[:, first:end] != PAD
-            elif self.config.blind:
-                keys[:, first:end] = False
         return keys
 
     def hidden(self, tokens: Tensor, keys: Tensor, cache: list | None = None) -> Tensor:
@@ -216,8 +215,10 @@ class ChatStream(nn.Module):
                 ``obeyed`` (B,) bool. Where it is False the image is not looked at.
             step: not used.
         """
-        obeyed, source = batch["obeyed"], batch["source"]
-        image = torch.where(obeyed[:, None], batch["image"], source)
+        obeyed, source, image = (batch[name] for name in ("obeyed", "source", "image"))
+        if self.config.blind:
+            source, image = torch.zeros_like(source), torch.zeros_like(image)
+        image = torch.where(obeyed[:, None], image, source)
         learned = torch.ones_like(obeyed) if self.config.learn_refused else obeyed
         if self.config.filler == "own" and not self.config.learn_refused:
             image = torch.where(obeyed[:, None], image, self.own(batch["order"], source, image))
@@ -272,6 +273,8 @@ class ChatStream(nn.Module):
         """
         if len(order) != n or len(source) != n:
             raise ValueError(f"need {n} orders and sources, got {len(order)} and {len(source)}")
+        if self.config.blind:
+            source, image = torch.zeros_like(source), torch.zeros_like(source)
         known = self.write(order=order, source=source)
         tokens = known.new_zeros(n, self.config.length)
         tokens[:, : known.shape[1]] = known
@@ -281,7 +284,7 @@ class ChatStream(nn.Module):
         hidden = self.hidden(known, keys, cache)[:, -1]
         for name in self.config.parts[2:]:
             first, end = self.config.spans[name]
-            if name == "image" and (hide or self.config.blind):
+            if name == "image" and hide:
                 keys[:, first:end] = False
             if name == "image" and image is not None:
                 tokens[:, first:end] = image + self.config.words
