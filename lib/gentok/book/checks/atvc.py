@@ -159,5 +159,5 @@ def chat_loss(answer: Callable) -> Verdict:
             Mistake("halve the sum: the weights add up to 1", lambda *a: 2 * right(*a)),
         ],
         read=lambda result, case: as_number(result),
-        otherwise="mean of images over obeyed rows, of answers over said words, then half of the sum",
+        otherwise="mean image over obeyed rows, answer over said words, then half of the sum",
     )

@@ -22,7 +22,7 @@ from gentok.data.world_images import render_images
 from gentok.tokens.atvc.orders import KINDS
 
 GREY = 0.5  # of the floor
-RADII = {"disc": 1.05, "square": 1.2, "triangle": 0.98}  # of half a tile: about equal areas
+RADII = {"disc": 0.88, "square": 1.36, "triangle": 1.0}  # of half a tile: areas that differ
 LOWER = 0.16  # of half a tile: by how much a triangle's centre lies below the tile's
 UNKNOWN = -1
 FAR = 1.5  # in distances of the two tiles most alike: further than this a place is unknown
