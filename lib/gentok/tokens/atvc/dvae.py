@@ -32,6 +32,8 @@ class DVAEConfig:
         patchwise: encode each patch of 2^L pixels by itself, so that equal patches have equal
             codes. For pictures of few kinds of patches; not published.
         quantizer: ``"gumbel"``, or ``"vq"`` for the nearest code.
+        gain: factor on the last layer of the encoder at the start. Logits that are all alike leave
+            the choice to the noise, and a short run may never leave that state. Not published.
         floor: the temperature ends here; ``anneal``: in so many steps, starting from 1. The library
             ends at 0.5 after about 11,900 steps, and so do the published sizes here.
         kl_weight: of the KL to uniform, nats a code, averaged; the library's is 0.
@@ -46,6 +48,7 @@ class DVAEConfig:
     num_res_blocks: int = 2
     patchwise: bool = False
     quantizer: str = "gumbel"
+    gain: float = 1.0
     floor: float = 0.5
     anneal: int = 11_900
     kl_weight: float = 0.0
@@ -132,6 +135,8 @@ class DVAE(nn.Module):
         else:
             self.quantizer = GumbelQuantizer(config.codebook_size, config.code_dim)
             self.encoder = make_encoder(config, config.codebook_size)
+            with torch.no_grad():
+                self.encoder[-1].weight.mul_(config.gain)
         self.decoder = make_decoder(config)
 
     @property
@@ -201,7 +206,7 @@ def build_dvae(config: DVAEConfig) -> DVAE:
 
 DVAES: dict[str, DVAEConfig] = {
     # 4 x 4 codes of 8 x 8 pixels. Sharp choices from two thirds of a run on: plans set ``anneal``.
-    "tiny": DVAEConfig(32, 3, 32, 32, 32, 1, patchwise=True, floor=0.1, anneal=400),
+    "tiny": DVAEConfig(32, 3, 32, 32, 32, 1, patchwise=True, gain=10.0, floor=0.5, anneal=400),
     # The two readings of 1,024 codes: 128 pixels and two layers is the likelier.
     "dvae-128": DVAEConfig(published_params=14_574_595),
     "dvae-256": DVAEConfig(256, 3, published_params=16_672_259),

@@ -28,7 +28,7 @@ from gentok.tokens.atvc.readout import (
     swapped,
     table_of,
 )
-from gentok.tokens.atvc.scenes import paint
+from gentok.tokens.atvc.scenes import crowded, paint
 from gentok.tokens.atvc.stream import ChatStream, StreamConfig
 from gentok.training.loop import Fit, fit, load_model
 from gentok.training.profiles import Profile
@@ -36,6 +36,7 @@ from gentok.training.stages import stage
 from gentok.training.weights import Learned, Weights
 
 Batches = Callable[[int], dict[str, Tensor]]
+CROWDS = 4096  # scenes that the tokenizer learns from
 HELD_OUT = 99_991  # the seed of orders that no training has drawn
 MEASURED = 99_993  # the seed of orders that nothing was chosen on, either
 SAMPLES = PICTURES  # what `sample` writes
@@ -73,13 +74,15 @@ def draw(task: Plan, seed: int) -> Orders | None:
 def train_tokenizer(
     task: Plan, orders: Orders | None, profile: Profile, seed: int, **options
 ) -> Fit:
-    """Train the discrete VAE on pictures before and after; ``options`` are those of `fit`."""
+    """Train the discrete VAE on pictures before and after; ``options`` are those of `fit`.
+
+    Of procedural orders it sees the objects in crowded scenes.
+    """
     if orders is None:
         source = _pictures(_pairs(task, task.tokenizer.batch_size, seed))
     else:
-        some = orders[: task.tokenizer.steps * task.tokenizer.batch_size // 2 + 1]
-        side = task.tokenizer_size.image_size // some.before.shape[1]
-        images = paint(torch.cat([some.before, some.after]), side)
+        grid = orders.before.shape[1]
+        images = paint(crowded(CROWDS, grid, seed), task.tokenizer_size.image_size // grid)
         source = batches({"image": images}, task.tokenizer.batch_size, seed)
     torch.manual_seed(seed)
     model = build_dvae(task.tokenizer_size).to(profile.device)

@@ -14,7 +14,7 @@ from functools import cache
 import torch
 from torch import Tensor
 
-from gentok.data.imageset import to_float, to_uint8
+from gentok.data.imageset import generator, to_float, to_uint8
 from gentok.data.world import COLOURS as RGB
 from gentok.data.world import SHAPES as ALL_SHAPES
 from gentok.data.world import sample_scenes
@@ -60,6 +60,15 @@ def paint(scene: Tensor, cell: int = 8) -> Tensor:
     chosen = tiles(cell)[scene]  # (n, G, G, 3, C, C)
     n, rows, columns = scene.shape
     return chosen.permute(0, 3, 1, 4, 2, 5).reshape(n, 3, rows * cell, columns * cell)
+
+
+def crowded(n: int, grid: int, seed: int = 0) -> Tensor:
+    """Scenes whose every place holds any kind, or floor, alike: (n, G, G).
+
+    In the scenes of orders three places of four are floor, and a tokenizer that learns for a minute
+    would learn little else.
+    """
+    return torch.randint(len(KINDS) + 1, (n, grid, grid), generator=generator(seed, 59))
 
 
 @cache

@@ -1,0 +1,380 @@
+# ---
+# jupyter:
+#   jupytext:
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # When must a picture not be made?
+#
+# :::{admonition} Before you start
+# **Time** {glue:text}`atvc_time`, **memory** {glue:text}`atvc_memory`,
+# on {glue:text}`atvc_device`: measured in the run that is stored here ·
+# **GPU** not needed · **Level** 2 of 3 ·
+# **Read first** {doc}`/book/primers/vector_quantisation` and
+# {doc}`/book/primers/autoregression` ·
+# **Paper** {cite:p}`zhang2023atvc`
+# :::
+#
+# **You will be able to**
+# - draw orders and scenes so that the words alone give no answer away;
+# - train codes by a softened choice, and judge them by a hard one;
+# - put two pictures and two texts into one stream, with the right vocabulary
+#   at each place;
+# - leave a picture that does not exist out of a loss;
+# - score an answer behind what the model drew itself, and say why.
+
+# %% jupyter={"source_hidden": true} tags=["install", "remove-cell"]
+# Fetches gentok where it is missing, as in Colab; elsewhere does nothing.
+import importlib.util
+import os
+import subprocess
+import sys
+
+if importlib.util.find_spec("gentok") is None:
+    place = "github.com/generative-tokenizers/generative-tokenizers"
+    gentok_at = os.environ.get("GENTOK_WHEEL", f"gentok @ git+https://{place}")
+    pip = [sys.executable, "-m", "pip", "install", "-q", gentok_at]
+    subprocess.run(pip, check=True)
+    importlib.invalidate_caches()
+
+# %% tags=["parameters"]
+profile = "cpu"  # "smoke" for tests, "study" for the record, "gpu"
+seed = 0
+
+# %% tags=["hide-input"]
+from dataclasses import replace
+
+import matplotlib.pyplot as plt
+import pandas as pd
+import torch
+
+import gentok
+from gentok.book import chapter
+from gentok.book.chapter import show_code
+from gentok.book.checks import atvc as check
+from gentok.book.study import summarize
+from gentok.data import to_float
+from gentok.measure import count_parameters
+from gentok.measure.codes import code_usage
+from gentok.measure.embed import tsne
+from gentok.nn.gumbel_quantize import GumbelQuantizer
+from gentok.show import plot
+from gentok.tokens import atvc
+from gentok.tokens.atvc import PRESETS, ChatStream, paint, recipe
+
+page = chapter.open("atvc", profile, seed)
+level, study = page.level, page.study
+
+# %% [markdown]
+# ## What it can do
+#
+# Each column is an order that the network has not seen. Above the picture it
+# is given; below the picture that it makes and its answer, or the refusal and
+# its reason.
+
+# %%
+system = gentok.pretrained("atvc")  # trained weights, part of the book
+held = atvc.draw_orders(level.pick(smoke=12, cpu=600), recipe.HELD_OUT)
+before = to_float(paint(held.before))
+reply = system.answer(before, held.texts())
+
+# %% mystnb={"image": {"alt": "Eight columns, each with an order, a picture of shapes on a grid, and below either the picture after the order or a crossed-out frame, with an answer in words: no problem, cannot be done because an object is not there, or forbidden"}} tags=["hide-input", "slide"]
+kinds = [(held.type == k).nonzero()[:, 0].tolist() for k in (0, 1, 2)]
+chosen = kinds[0][:4] + kinds[1][:2] + kinds[2][:2]
+figure, panels = plt.subplots(2, len(chosen), figsize=(13, 5.2))
+for column, i in zip(panels.T, chosen, strict=True):
+    after = reply.images[i] if reply.type[i] == atvc.YES else None
+    said = reply.answers[i]
+    atvc.draw_exchange(column, before[i], held.texts()[i], after, said)
+figure.suptitle("Orders obeyed and refused")
+
+# %% tags=["hide-input"]
+found = atvc.measure(system, held)
+reach = atvc.bounds(system.tokenizer, held)
+page.glue("atvc_right", found["right"], ".0%")
+page.say(
+    "Of {n} orders **{right:.1%} are answered right** (mean over the three "
+    "types: yes {yes:.0%}, cannot {cannot:.0%}, forbidden {forbidden:.0%}), "
+    "and {reason:.0%} of the refusals give the right reason. Of the places "
+    "that an order changes **{changed:.1%} show what they should**; a copy of "
+    "the source has {copied:.0%}, and the right codes, decoded, {ideal:.1%}.",
+    n=len(held),
+    **found,
+    copied=reach["copied"],
+    ideal=reach["ideal"],
+)
+
+# %% [markdown]
+# The same orders, once more, with one object of each scene replaced by another
+# one: now what was possible is not.
+
+# %% mystnb={"image": {"alt": "Six columns: scenes in which an order can be obeyed above, the same scenes with one object replaced below, with the answers"}} tags=["hide-input", "slide"]
+can, cannot = atvc.twins(level.pick(smoke=6, cpu=300), recipe.HELD_OUT + 1)
+pairs = [
+    system.answer(to_float(paint(side.before)), side.texts())
+    for side in (can, cannot)
+]
+figure, panels = plt.subplots(2, 6, figsize=(11, 5.2))
+for i, column in enumerate(panels.T):
+    for ax, side, said in zip(column, (can, cannot), pairs, strict=True):
+        picture = to_float(paint(side.before[i : i + 1]))[0]
+        ax.imshow(((picture + 1) / 2).permute(1, 2, 0))
+        ax.set(xticks=[], yticks=[])
+        ax.grid(False)
+        ax.set_xlabel(said.answers[i].replace(". ", ".\n", 1), fontsize=6.5)
+    column[0].set_title(can.texts()[i].replace(" the ", "\nthe ", 1), fontsize=7)
+figure.suptitle("One order, two scenes")
+
+# %% tags=["hide-input"]
+both = (pairs[0].type == atvc.YES) & (pairs[1].type == atvc.CANNOT)
+page.say(
+    "In {share:.1%} of {n} such pairs *both* answers are right. Whoever reads "
+    "the words alone gives both scenes one answer and has none; a coin has a "
+    "quarter.",
+    share=float(both.float().mean()),
+    n=len(can),
+)
+
+# %% [markdown]
+# ## The question
+#
+# A model that edits pictures can be told to do what cannot be done, or what
+# must not be. It will draw something all the same, unless it has learned to
+# say no. How does one network draw, answer and refuse, and what is there to
+# learn from a picture that must not exist?
+#
+# ```{figure} ../../book/img/atvc.svg
+# :name: fig-atvc-architecture
+# :alt: Architecture. A frozen encoder turns a picture into codes. Order and codes are continued by a causal transformer with the codes of a new picture and the words of an answer. A frozen decoder makes the picture, and the answer decides whether it is kept.
+#
+# One stream, two kinds of tokens. What is new is in colour.
+# ```
+#
+# **The idea in three sentences.** A discrete VAE turns every picture into a
+# short string of codes. A decoder-only transformer reads order and picture and
+# writes a second picture and an answer behind them, all in one stream, from
+# scratch and without a pretrained language model. Rules in the data say which
+# orders are obeyed, impossible or forbidden, and where an order is refused,
+# nothing is learned at the places of the picture.
+#
+# ## Orders that give nothing away
+#
+# The paper's sets, CLEVR-ATVC and Fruit-ATVC, are 68 and 168 gigabytes. Ours
+# follows the rules of the first on a grid of four by four places: exchange
+# colours, exchange positions, put on top of, put under, remove. A named object
+# that is not there makes an order impossible. A disc, the paper's sphere, must
+# not be put under anything; what is both is forbidden.
+#
+# The order is drawn *first*, the scene afterwards, and a coin says whether the
+# named object gets replaced. So of each order half of the scenes allow it.
+
+# %%
+show_code(atvc.draw_orders, start="spare =", highlight="torch.where(gone")
+
+# %% tags=["nbval-check-output"]
+one, other = (side[:1] for side in atvc.twins(1, seed=3))
+print(one.texts()[0], "|", one.answers()[0])
+print("  in another scene |", other.answers()[0])
+print("places that differ:", int((one.before != other.before).sum()))
+
+# %% [markdown]
+# ## Codes by a softened choice
+#
+# The encoder gives each place $K$ logits $\ell_k$. While it learns, the decoder
+# gets a mixture of all code vectors $e_k$ {cite:p}`jang2017gumbel`:
+#
+# $$
+# \tilde z=\sum_k w_k e_k,\qquad
+# w_k=\frac{\exp\bigl((\ell_k+g_k)/\tau\bigr)}
+# {\sum_j\exp\bigl((\ell_j+g_j)/\tau\bigr)},\qquad
+# g_k=-\log(-\log u_k),\;u_k\sim U(0,1).
+# $$ (eq-atvc-gumbel)
+#
+# As the temperature $\tau$ falls, the mixture hardens; afterwards the likeliest
+# code is taken, without noise. The loss is the squared error.
+#
+# | symbol | meaning |
+# |---|---|
+# | $\ell_k$, $g_k$, $\tau$ | logit of a code, its noise, temperature |
+# | $e_k$, $K$ | vector of a code, number of codes |
+# | $T,V,M,A$ | order, source, re-created picture, answer |
+# | $y$ | 1 if the order is to be obeyed |
+# | $N$ | codes of a picture |
+
+# %%
+show_code(GumbelQuantizer._relax, start="u =", highlight="soft = F")
+
+# %% [markdown]
+# The library from which the system is derived lowers $\tau$ so slowly that
+# after 1,000 steps it is 0.996: a short run would learn to decode mixtures
+# that it never meets again. Ours falls to its floor by two thirds of the run.
+# We watch the PSNR of **hard** codes, and that of mixtures beside it.
+#
+# **Predict first**: which of the two is higher, early and late?
+
+# %%
+task = recipe.plan("tiny", level)
+orders = recipe.draw(task, 0)
+test = atvc.draw_orders(
+    level.pick(smoke=40, cpu=1000), 5, templates=task.templates
+)
+shown = to_float(paint(test.before[:200]))
+
+
+@torch.no_grad()
+def watch(step, model):
+    """PSNR of hard codes and of mixtures at the present temperature."""
+    hard = model.decode(model.encode(shown))
+    soft = model.train().quantizer(
+        model.latents(shown), model.temperature(step)
+    )[0]
+    soft = model.decoder(soft.permute(0, 3, 1, 2))
+    return {
+        name: float(10 * torch.log10(4 / (shown - x).square().mean()))
+        for name, x in (("hard", hard), ("soft", soft))
+    }
+
+
+every = level.pick(smoke=2, cpu=25)
+first = recipe.train_tokenizer(
+    task, orders, level, 0, evaluate=watch, evaluate_every=every
+)
+tokenizer = first.model
+
+# %% mystnb={"image": {"alt": "PSNR of hard codes and of soft mixtures over the steps: both rise, the hard codes above the mixtures"}} tags=["hide-input", "slide"]
+trace = pd.DataFrame(first.history)
+trace = trace[trace["eval/hard"].notna()]
+figure, ax = plt.subplots(figsize=(6.8, 3.4))
+for name, dash in (("hard", "-"), ("soft", "--")):
+    ax.plot(trace["step"] + 1, trace[f"eval/{name}"], dash, label=name)
+ax.set(title="Hard codes and mixtures", xlabel="step", ylabel="PSNR (dB)")
+ax.legend(title="codes")
+
+# %% [markdown]
+# Each patch of 8 x 8 pixels is encoded by itself here, so that equal patches
+# have equal codes; the published encoder sees beyond its patch. What each code
+# of the trained weights stands for can be looked at: decode it alone.
+
+# %%
+codes_in_use = system.encode(before).unique()
+letters = system.decode(codes_in_use[:, None].expand(-1, 16))
+
+# %% mystnb={"image": {"alt": "One small picture for each code in use: each is filled with one kind of object, or with floor"}} tags=["hide-input", "slide"]
+plot.show_images(
+    letters[:, :, :16, :16], "The codes in use, one by one, four times each"
+)
+
+# %% [markdown]
+# ## One stream
+#
+# Behind a start come order, source, re-creation and answer,
+# $[\,T;V;M;A\,]$. Words and codes have ids of their own, and at each place only
+# those of its part can be drawn. The vocabulary belongs to the *output*: the
+# last place of the order tells the first code. It flips at every boundary
+# between words and codes.
+
+# %%
+show_code(ChatStream.nats, start="for name in", highlight="first - 1")
+
+# %% tags=["nbval-check-output"]
+size = PRESETS["tiny"]
+network = atvc.build(size)
+for part, (start, end) in size.spans.items():
+    low, high = network.head.range_of(start)
+    told = network.head.range_of(end - 1) == (low, high)
+    print(f"{part:>7}: places {start} to {end - 1}, ids {low} to {high - 1}",
+          "throughout" if told else "?")  # fmt: skip
+
+# %% [markdown]
+# ## What is learned of a refusal
+#
+# $$
+# L=\tfrac12\,\frac{\sum_b y_b\,\mathrm{CE}(M_b)}{\sum_b y_b}
+# +\tfrac12\,\mathrm{CE}(A),
+# $$ (eq-atvc-loss)
+#
+# the mean over all words of answers that are no padding, and over the codes of
+# pictures whose order is obeyed ($y=1$). The paper masks a refused picture in
+# this way; its weights could not be read, ours are equal.
+#
+# One thing is still open. The answer comes *behind* the picture and may read
+# it. What stands at the places of a picture that does not exist? If it is the
+# source, which no obeyed order has there, the answer can be told from the
+# filler alone while learning, and later the network reads a picture of its own
+# that looks otherwise. So here a refused order gets while learning what it
+# will get later: what the network itself would draw.
+
+# %%
+show_code(ChatStream.loss, start="image = torch", highlight="self.own")
+
+# %% [markdown]
+# ### Learning begins
+#
+# A small run with two kinds of orders, *exchange color* and *remove*. Its plan
+# is that of `gentok train` and of the experiments below.
+
+# %%
+table = atvc.table_of(tokenizer, orders)
+done = recipe.train_stream(task, orders, level, seed, tokenizer, table)
+live = atvc.ChatPipeline(tokenizer, done.model)
+
+# %% mystnb={"image": {"alt": "Cross-entropy of codes and of answers over the steps of training, falling in steps"}} tags=["hide-input"]
+trace = pd.DataFrame(done.history)
+figure, ax = plt.subplots(figsize=(6.8, 3.4))
+for name, dash in (("image", "-"), ("answer", "--")):
+    ax.plot(trace["step"] + 1, trace[name], dash, label=name)
+ax.set(title="Learning to draw and to answer", yscale="log")
+ax.set(xlabel="step", ylabel="nats a token")
+ax.legend()
+
+# %% [markdown]
+# ## Does it look at the picture?
+#
+# Arms of one seed start from the same weights and see the same batches. All
+# are asked the same orders, and every answer is scored behind the picture that
+# the arm drew itself:
+#
+# - **masked**: as above; **learned**: the source is learned as the re-creation
+#   of a refused order;
+# - **source as filler**: nothing is learned there, but the source stands there;
+# - **answer first**: $[\,T;V;A;M\,]$;
+# - **words alone**: all codes are blanked, while learning and after.
+#
+# **Predict first**: how many pairs will *words alone* have right, and how many
+# single answers?
+
+# %%
+arms = {
+    "masked": {},
+    "learned": {"learn_refused": True},
+    "source as filler": {"filler": "source"},
+    "answer first": {"parts": atvc.ANSWER_FIRST},
+    "words alone": {"blind": True},
+}
+
+
+def learn(seed, **changes):
+    plan = replace(task, size=replace(task.size, **changes))
+    done = recipe.train_stream(
+        plan, orders, level, seed, tokenizer, table, progress=False
+    )
+    asked = atvc.ChatPipeline(tokenizer, done.model)
+    few = level.pick(smoke=20, cpu=400)
+    rows = atvc.measure(asked, test)
+    rows |= atvc.measure_pairs(asked, few, 6, task.templates)
+    rows |= atvc.bounds(tokenizer, test)
+    true = atvc.replies(asked, test, "true")
+    return rows | {
+        "behind_true": atvc.measure_answers(*true[1:], test)["balanced"],
+        "guess": 0.25,
+    }
+
+
+streams = study.ablate("streams", learn, arms)
