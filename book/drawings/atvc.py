@@ -3,9 +3,9 @@
 from gentok.show.diagram import Diagram
 
 DESCRIPTION = (
-    "Above, a picture passes the frozen encoder of a discrete VAE and becomes sixteen codes. "
+    "Above, a picture passes the frozen encoder of a discrete VAE and becomes nine codes. "
     "Order and codes are written into one stream, behind a start. A causal transformer continues "
-    "the stream, place by place: sixteen codes of a re-created picture, then the words of an "
+    "the stream, place by place: nine codes of a re-created picture, then the words of an "
     "answer; at each place it chooses from the vocabulary of that place alone. The frozen decoder "
     "turns the codes into a picture. The answer decides whether that picture is kept: if the order "
     "is refused it is thrown away, and in training nothing is learned at its places."
@@ -13,16 +13,16 @@ DESCRIPTION = (
 
 
 def draw() -> Diagram:
-    """The drawing of the chapter; shapes are those of ``orders-32``."""
+    """The drawing of the chapter; shapes are those of ``orders-24``."""
     d = Diagram("An order, a picture, and an answer", DESCRIPTION, 1080, 420)
-    picture = d.data("picture", (24, 60), (136, 62), ["(B, 3, 32, 32)"])
+    picture = d.data("picture", (24, 60), (136, 62), ["(B, 3, 24, 24)"])
     encoder = d.box("encoder", (226, 54), (136, 74), ["likeliest code"], frozen=True)
     order = d.data("order", (24, 192), (136, 62), ["(B, 14) words"])
-    source = d.data("source", (226, 192), (136, 62), ["(B, 16) codes"])
-    image = d.data("image", (428, 192), (136, 62), ["(B, 16) codes"])
+    source = d.data("source", (226, 192), (136, 62), ["(B, 9) codes"])
+    image = d.data("image", (428, 192), (136, 62), ["(B, 9) codes"])
     answer = d.data("answer", (630, 192), (136, 62), ["(B, 17) words"])
     d.box("ChatStream", (24, 306), (742, 66), ["causal; each place has its own words"], new=True)
-    decoder = d.box("decoder", (428, 54), (136, 74), ["(B, 3, 32, 32)"], frozen=True)
+    decoder = d.box("decoder", (428, 54), (136, 74), ["(B, 3, 24, 24)"], frozen=True)
     choice = d.box("answer", (848, 186), (150, 74), ["keep, or refuse"], new=True)
     reply = d.data("reply", (848, 60), (150, 62), ["picture, reason"])
 

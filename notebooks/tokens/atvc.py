@@ -169,7 +169,7 @@ page.say(
 # ## Orders that give nothing away
 #
 # The paper's sets, CLEVR-ATVC and Fruit-ATVC, are 68 and 168 gigabytes. Ours
-# follows the rules of the first on a grid of four by four places: exchange
+# follows the rules of the first on a grid of three by three places: exchange
 # colours, exchange positions, put on top of, put under, remove. A named object
 # that is not there makes an order impossible. A disc, the paper's sphere, must
 # not be put under anything; what is both is forbidden.
@@ -266,10 +266,10 @@ ax.legend(title="codes")
 
 # %%
 codes_in_use = system.encode(before).unique()
-letters = system.decode(codes_in_use[:, None].expand(-1, 16))
+letters = system.decode(codes_in_use[:, None].expand(-1, 9))
 
 # %% mystnb={"image": {"alt": "One small picture for each code in use: each is filled with one kind of object, or with floor"}} tags=["hide-input", "slide"]
-plot.image_grid(letters[:, :, :16, :16], "The codes in use", columns=13)
+plot.image_grid(letters[:, :, 8:16, 8:16], "The codes in use", columns=13)
 # %% [markdown]
 # ## One stream
 #
@@ -613,7 +613,7 @@ page.say("{lines}", lines="\n".join(lessons))
 # %% [markdown]
 # ## Limits
 #
-# Pictures of 32 pixels, three shapes, four colours, one size, a grid: far from
+# Pictures of 24 pixels, three shapes, four colours, one size, a grid: far from
 # rendered or photographed scenes. Nothing of the paper's numbers is tested;
 # its depth, width, weights of the loss and sampling are not known, and every
 # size of the second stage is ours: a small faithful instance. One rule forbids,
@@ -754,9 +754,9 @@ check.chat_loss(chat_loss)
 # ```
 
 # %% jupyter={"source_hidden": true} tags=["solution"]
-scene = torch.zeros(2, 4, 4, dtype=torch.int64)
-scene[0, 1, 1], scene[0, 2, 3] = 6, 11  # yellow square, green triangle
-scene[1, 1, 1], scene[1, 2, 3] = 5, 2  # red square, yellow disc
+scene = torch.zeros(2, 3, 3, dtype=torch.int64)
+scene[0, 1, 1], scene[0, 2, 0] = 6, 11  # yellow square, green triangle
+scene[1, 1, 1], scene[1, 2, 0] = 5, 2  # red square, yellow disc
 wanted = ["please remove the red disc."] * 2
 system.answer(to_float(paint(scene)), wanted).answers
 

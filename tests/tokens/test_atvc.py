@@ -201,7 +201,7 @@ def test_lengths_hold_all_texts_and_leave_an_order_some_padding():
 def test_what_is_painted_is_read(cell):
     orders = draw_orders(60, 4)
     images = to_float(paint(orders.before, cell))
-    assert images.shape == (60, 3, 4 * cell, 4 * cell)
+    assert images.shape == (60, 3, 3 * cell, 3 * cell)
     assert torch.equal(read_kinds(images, cell), orders.before)
     torch.manual_seed(0)
     noisy = images + 0.05 * torch.randn_like(images)
@@ -310,12 +310,24 @@ def test_the_temperature_falls_to_its_floor():
     assert taus[10:] == [pytest.approx(0.25)] * 4 and taus == sorted(taus, reverse=True)
 
 
+def test_the_kl_goes_as_the_temperature_falls():
+    network = DVAE(replace(CODES, kl_weight=0.4))
+    assert [network.kl_weight(step) for step in (0, 5, 10, 30)] == [0.4, 0.2, 0, 0]
+    x = torch.randn(2, 3, 16, 16)
+    losses = []
+    for step in (0, 20):
+        torch.manual_seed(0)
+        loss, parts = network.loss({"image": x}, step)
+        losses.append(float(loss - parts["mse"]) / float(parts["regulariser"]))
+    assert losses == pytest.approx([0.4, 0], abs=1e-4)
+
+
 def test_equal_patches_have_equal_codes():
     network = randomised(DVAE(DVAES["tiny"]))
-    x = torch.rand(2, 3, 32, 32) * 2 - 1
-    x[1, :, 8:16, 0:8] = x[0, :, 16:24, 24:32]
+    x = torch.rand(2, 3, 24, 24) * 2 - 1
+    x[1, :, 8:16, 0:8] = x[0, :, 16:24, 8:16]
     z = network.latents(x)
-    torch.testing.assert_close(z[1, 1, 0], z[0, 2, 3])
+    torch.testing.assert_close(z[1, 1, 0], z[0, 2, 1])
     assert network.decode(network.encode(x)).shape == x.shape
 
 
@@ -659,7 +671,7 @@ def test_the_pipeline_discards_a_refused_picture():
     x = to_float(paint(orders.before))
     reply = system.answer(x, orders.texts())
     assert reply.images.shape == x.shape and len(reply.answers) == 12
-    assert reply.codes.shape == (12, 16) and reply.type.shape == (12,)
+    assert reply.codes.shape == (12, 9) and reply.type.shape == (12,)
     refused = reply.type != YES
     assert torch.equal(reply.images[refused], x[refused])
     system.generator.head.linear.bias.data[WORDS.ids["no"]] = 1e4

@@ -32,23 +32,23 @@ def test_published_plans():
 
 
 def test_small_plans():
-    for name in ("tiny", "orders-32"):
+    for name in ("tiny", "orders-24"):
         task = plan(name, CPU)
         assert task.size.codebook_size == task.tokenizer_size.codebook_size
         assert task.size.grid == task.tokenizer_size.grid
         assert task.tokenizer_size.anneal <= 2 * task.tokenizer.steps // 3 < task.tokenizer.steps
-    assert UNDER in plan("orders-32", CPU).templates
+    assert UNDER in plan("orders-24", CPU).templates
 
 
 def test_trains_keeps_and_answers(tmp_path, capsys):
     out = tmp_path / "run.safetensors"
-    model = recipe.train("orders-32", SMOKE, out=out, resume=False, seed=0)
+    model = recipe.train("orders-24", SMOKE, out=out, resume=False, seed=0)
     beside = stage(out, "tokenizer")
     again = load_model(out, StreamConfig, build, after=beside)
     assert all(torch.equal(again.state_dict()[k], v) for k, v in model.state_dict().items())
-    assert load_model(beside, DVAEConfig, build_dvae).config.grid == 4
+    assert load_model(beside, DVAEConfig, build_dvae).config.grid == 3
     recipe.sample(out, tmp_path / "samples.png", n=3, seed=0)
-    assert Image.open(tmp_path / "samples.png").size == (3 * 32, 2 * 32)
+    assert Image.open(tmp_path / "samples.png").size == (3 * 24, 2 * 24)
     said = capsys.readouterr().out.splitlines()
     assert len([line for line in said if line[:2] in ("1.", "2.", "3.")]) == 3
     assert "please" in "".join(said)

@@ -32,11 +32,11 @@ class DVAEConfig:
         patchwise: encode each patch of 2^L pixels by itself, so that equal patches have equal
             codes. For pictures of few kinds of patches; not published.
         quantizer: ``"gumbel"``, or ``"vq"`` for the nearest code.
-        gain: factor on the last layer of the encoder at the start. Logits that are all alike leave
-            the choice to the noise, and a short run may never leave that state. Not published.
         floor: the temperature ends here; ``anneal``: in so many steps, starting from 1. The library
             ends at 0.5 after about 11,900 steps, and so do the published sizes here.
-        kl_weight: of the KL to uniform, nats a code, averaged; the library's is 0.
+        kl_weight: of the KL to uniform, nats a code, averaged. The library's is 0. Above it, it
+            falls to 0 while the temperature falls: all codes begin in use and part one after the
+            other, where a short run without it leaves most of them dead. This is ours.
         published_params: of the library's class.
     """
 
@@ -48,7 +48,6 @@ class DVAEConfig:
     num_res_blocks: int = 2
     patchwise: bool = False
     quantizer: str = "gumbel"
-    gain: float = 1.0
     floor: float = 0.5
     anneal: int = 11_900
     kl_weight: float = 0.0
@@ -135,8 +134,6 @@ class DVAE(nn.Module):
         else:
             self.quantizer = GumbelQuantizer(config.codebook_size, config.code_dim)
             self.encoder = make_encoder(config, config.codebook_size)
-            with torch.no_grad():
-                self.encoder[-1].weight.mul_(config.gain)
         self.decoder = make_decoder(config)
 
     @property
@@ -149,6 +146,10 @@ class DVAE(nn.Module):
         """From 1 to the floor, exponentially, in ``anneal`` steps."""
         config = self.config
         return math.exp(max(math.log(config.floor), math.log(config.floor) * step / config.anneal))
+
+    def kl_weight(self, step: int) -> float:
+        """From ``kl_weight`` linearly to 0 while the temperature falls."""
+        return self.config.kl_weight * max(0.0, 1 - step / self.config.anneal)
 
     def latents(self, x: Tensor) -> Tensor:
         """What the quantizer gets, (B, h, w, K) logits, or (B, h, w, D) for the nearest code.
@@ -174,7 +175,7 @@ class DVAE(nn.Module):
             weight = 1.0
         else:
             z_q, _, kl = self.quantizer(z, self.temperature(step))
-            extra, weight = kl.mean(), self.config.kl_weight
+            extra, weight = kl.mean(), self.kl_weight(step)
         error = F.mse_loss(self.decoder(z_q.permute(0, 3, 1, 2)), image)
         return error + weight * extra, {"mse": error.detach(), "regulariser": extra.detach()}
 
@@ -205,8 +206,8 @@ def build_dvae(config: DVAEConfig) -> DVAE:
 
 
 DVAES: dict[str, DVAEConfig] = {
-    # 4 x 4 codes of 8 x 8 pixels. Sharp choices from two thirds of a run on: plans set ``anneal``.
-    "tiny": DVAEConfig(32, 3, 32, 32, 32, 1, patchwise=True, gain=10.0, floor=0.5, anneal=400),
+    # 3 x 3 codes of 8 x 8 pixels. Sharp choices from two thirds of a run on: plans set ``anneal``.
+    "tiny": DVAEConfig(24, 3, 32, 32, 32, 1, patchwise=True, kl_weight=0.02),
     # The two readings of 1,024 codes: 128 pixels and two layers is the likelier.
     "dvae-128": DVAEConfig(published_params=14_574_595),
     "dvae-256": DVAEConfig(256, 3, published_params=16_672_259),

@@ -114,7 +114,7 @@ def draw_orders(
     n: int,
     seed: int = 0,
     type: Tensor | None = None,
-    grid: int = 4,
+    grid: int = 3,
     templates: tuple[int, ...] = tuple(range(5)),
 ) -> Orders:
     """Draw orders and their scenes.
@@ -128,10 +128,10 @@ def draw_orders(
         templates: indices into TEMPLATES; without UNDER nothing is forbidden.
 
     Raises:
-        ValueError: if ``n`` < 1, ``grid`` < 2, or a template is unknown or missing for a type.
+        ValueError: if ``n`` < 1, ``grid`` < 3, or a template is unknown or missing for a type.
     """
-    if n < 1 or grid < 2:
-        raise ValueError(f"need n >= 1 and grid >= 2, got {n} and {grid}")
+    if n < 1 or grid < 3:
+        raise ValueError(f"need n >= 1 and grid >= 3, got {n} and {grid}")
     if not templates or not set(templates) <= set(range(len(TEMPLATES))):
         raise ValueError(f"templates must be some of 0 to {len(TEMPLATES) - 1}, got {templates}")
     rng = generator(seed, 47)

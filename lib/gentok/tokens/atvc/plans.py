@@ -41,7 +41,7 @@ def plan(preset: str, profile: Profile) -> Plan:
     size = preset_of(PRESETS, preset)
     if preset in PUBLISHED:
         return _published(preset, size, profile)
-    steps = profile.pick(smoke=4, cpu=400, long=1500, gpu=4000)
+    steps = profile.pick(smoke=4, cpu=1000, long=2500, gpu=4000)
     tokenizer = Stage(
         steps=steps,
         batch_size=profile.pick(smoke=8, cpu=16),

@@ -19,10 +19,8 @@ from gentok.tokens.atvc.orders import (
     CANNOT,
     FORBIDDEN,
     ORDER_LENGTH,
-    REMOVE,
     TYPE_NAMES,
     TYPES,
-    UNDER,
     WORDS,
     YES,
     Orders,
@@ -194,13 +192,3 @@ def swapped(orders: Orders) -> Orders:
     forbidden = orders[orders.type == FORBIDDEN]
     other = forbidden.before.roll(1, 0)
     return replace(forbidden, before=other, after=other)
-
-
-def half_named(orders: Orders) -> Orders:
-    """Those that name two objects, so that a reason has to choose."""
-    return orders[orders.template != REMOVE]
-
-
-def has_forbidden(templates: tuple[int, ...]) -> bool:
-    """Whether something is forbidden among orders of these templates."""
-    return UNDER in templates

@@ -200,11 +200,11 @@ def _data(preset: str, profile: Profile, seed: int) -> dict[str, Learned]:
 
 
 WEIGHTS = Weights(
-    preset="orders-32",
+    preset="orders-24",
     parts={"tokenizer": (DVAEConfig, build_dvae), "generator": (StreamConfig, build)},
     train=train,
     collect=_collect,
     assemble=ChatPipeline,
     measure=_measure,
-    data=partial(_data, "orders-32"),
+    data=partial(_data, "orders-24"),
 )
