@@ -207,7 +207,7 @@ def build_dvae(config: DVAEConfig) -> DVAE:
 
 DVAES: dict[str, DVAEConfig] = {
     # 3 x 3 codes of 8 x 8 pixels. Sharp choices from two thirds of a run on: plans set ``anneal``.
-    "tiny": DVAEConfig(24, 3, 32, 32, 32, 1, patchwise=True, kl_weight=0.02),
+    "tiny": DVAEConfig(24, 3, 32, 32, 32, 1, patchwise=True, floor=0.3, kl_weight=0.02),
     # The two readings of 1,024 codes: 128 pixels and two layers is the likelier.
     "dvae-128": DVAEConfig(published_params=14_574_595),
     "dvae-256": DVAEConfig(256, 3, published_params=16_672_259),
