@@ -41,7 +41,7 @@ def plan(preset: str, profile: Profile) -> Plan:
     size = preset_of(PRESETS, preset)
     if preset in PUBLISHED:
         return _published(preset, size, profile)
-    steps = profile.pick(smoke=4, cpu=1000, long=2500, gpu=4000)
+    steps = profile.pick(smoke=4, cpu=1000, long=2000, gpu=4000)
     tokenizer = Stage(
         steps=steps,
         batch_size=profile.pick(smoke=8, cpu=16),
@@ -62,7 +62,7 @@ def plan(preset: str, profile: Profile) -> Plan:
     )
     return Plan(
         "orders",
-        profile.pick(smoke=64, cpu=40_000, long=200_000),
+        profile.pick(smoke=64, cpu=40_000, long=100_000),
         (COLOUR, REMOVE) if preset == "tiny" else tuple(range(len(TEMPLATES))),
         # The choice is sharp from two thirds of the run on, as its codes will be.
         replace(DVAES["tiny"], anneal=max(1, 2 * steps // 3)),
