@@ -224,9 +224,8 @@ show_code(GumbelQuantizer._relax, start="u =", highlight="soft = F")
 # %%
 task = recipe.plan("tiny", level)
 orders = recipe.draw(task, 0)
-test = atvc.draw_orders(
-    level.pick(smoke=40, cpu=1000), 5, templates=task.templates
-)
+asks = {"templates": task.templates, "colours": task.colours}
+test = atvc.draw_orders(level.pick(smoke=40, cpu=1000), 5, **asks)
 shown = to_float(paint(test.before[:200]))
 
 
@@ -316,7 +315,8 @@ show_code(ChatStream.loss, start="image = torch", highlight="self.own")
 # %% [markdown]
 # ### Learning begins
 #
-# A small run with two kinds of orders, *exchange color* and *remove*. Its plan
+# A small run: two kinds of orders, *exchange color* and *remove*, and objects of
+# two colours. Its plan
 # is that of `gentok train` and of the experiments below.
 
 # %%
@@ -373,7 +373,7 @@ def measure_all(asked):
     """Everything that claims and tables ask for."""
     rows = atvc.measure(asked, test)
     pairs = level.pick(smoke=20, cpu=400)
-    rows |= atvc.measure_pairs(asked, pairs, 6, task.templates)
+    rows |= atvc.measure_pairs(asked, pairs, 6, **asks)
     rows |= atvc.bounds(tokenizer, test) | {"guess": 0.25}
     _, types, answers = atvc.replies(asked, test, "true")
     behind = atvc.measure_answers(types, answers, test)

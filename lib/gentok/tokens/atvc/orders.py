@@ -25,6 +25,7 @@ KINDS = tuple((colour, shape) for shape in SHAPES for colour in COLOURS)  # kind
 DISC = SHAPES.index("disc")
 
 YES, CANNOT, FORBIDDEN = TYPES = range(3)
+SHARES = (0.4, 0.4, 0.2)  # of the types; what is forbidden can be read off the words
 TYPE_NAMES = ("yes", "cannot", "forbidden")
 COLOUR, POSITION, ON_TOP, UNDER, REMOVE = range(5)
 TEMPLATES = (
@@ -116,33 +117,39 @@ def draw_orders(
     type: Tensor | None = None,
     grid: int = 3,
     templates: tuple[int, ...] = tuple(range(5)),
+    colours: int = len(COLOURS),
 ) -> Orders:
     """Draw orders and their scenes.
 
     Args:
         n: number of orders.
         seed: the same seed gives the same orders.
-        type: (n,); drawn evenly if None. Two calls that differ in YES and CANNOT alone give the
+        type: (n,); drawn by SHARES if None. Two calls that differ in YES and CANNOT alone give the
             same orders, with and without the named object: counterfactual pairs.
         grid: G.
         templates: indices into TEMPLATES; without UNDER nothing is forbidden.
+        colours: how many of COLOURS occur, from the first on; 2 at least.
 
     Raises:
-        ValueError: if ``n`` < 1, ``grid`` < 3, or a template is unknown or missing for a type.
+        ValueError: if ``n`` < 1, ``grid`` < 3, ``colours`` is not in 2 to 4, or a template is unknown or
+            missing for a type.
     """
     if n < 1 or grid < 3:
         raise ValueError(f"need n >= 1 and grid >= 3, got {n} and {grid}")
     if not templates or not set(templates) <= set(range(len(TEMPLATES))):
         raise ValueError(f"templates must be some of 0 to {len(TEMPLATES) - 1}, got {templates}")
+    if not 2 <= colours <= len(COLOURS):
+        raise ValueError(f"colours must lie in [2, {len(COLOURS)}], got {colours}")
     rng = generator(seed, 47)
-    drawn = torch.randint(3 if UNDER in templates else 2, (n,), generator=rng)
+    shares = torch.tensor(SHARES if UNDER in templates else SHARES[:FORBIDDEN])
+    drawn = torch.multinomial(shares, n, replacement=True, generator=rng)
     type = drawn if type is None else type
     if UNDER not in templates and (type == FORBIDDEN).any():
         raise ValueError("templates must hold UNDER where orders are forbidden")
     which = torch.randint(len(templates), (n,), generator=rng)
     template = torch.where(type == FORBIDDEN, UNDER, torch.tensor(templates)[which])
-    a, b = _names(rng, template, type)
-    others = _unnamed(rng, a, b)
+    a, b = _names(rng, template, type, colours)
+    others = _unnamed(rng, a, b, colours)
     before, target = _places(rng, template, a, b, others, grid)
     after = _obeyed(template, a, b, before, target)
     # What stands in the place of an object that is not there: a kind that is nowhere else.
@@ -164,14 +171,17 @@ def twins(n: int, seed: int = 0, **options) -> tuple[Orders, Orders]:
     return tuple(draw_orders(n, seed, torch.full((n,), type), **options) for type in (YES, CANNOT))
 
 
-def _names(rng: torch.Generator, template: Tensor, type: Tensor) -> tuple[Tensor, Tensor]:
+def _names(
+    rng: torch.Generator, template: Tensor, type: Tensor, colours: int
+) -> tuple[Tensor, Tensor]:
     """Kinds of the two objects, (n,) each, among the pairs that a template allows."""
     kinds = torch.arange(1, len(KINDS) + 1)
     one, two = (x.flatten() for x in torch.meshgrid(kinds, kinds, indexing="ij"))
-    differ = one != two
+    known = (colour_of(one) < colours) & (colour_of(two) < colours)
+    differ = (one != two) & known
     disc = shape_of(one) == DISC
     # To exchange colours is to exchange places for one shape, and nothing at all for one colour.
-    apart = (shape_of(one) != shape_of(two)) & (colour_of(one) != colour_of(two))
+    apart = (shape_of(one) != shape_of(two)) & (colour_of(one) != colour_of(two)) & known
     allowed = torch.stack([apart, differ, differ, differ & ~disc, differ, differ & disc])
     rule = torch.where(type == FORBIDDEN, len(TEMPLATES), template)
     score = torch.rand(len(template), len(one), generator=rng).masked_fill(~allowed[rule], -1)
@@ -179,11 +189,12 @@ def _names(rng: torch.Generator, template: Tensor, type: Tensor) -> tuple[Tensor
     return one[pair], two[pair]
 
 
-def _unnamed(rng: torch.Generator, a: Tensor, b: Tensor) -> Tensor:
+def _unnamed(rng: torch.Generator, a: Tensor, b: Tensor, colours: int) -> Tensor:
     """OTHERS + 1 different kinds that are neither ``a`` nor ``b``, (n, OTHERS + 1)."""
     score = torch.rand(len(a), len(KINDS) + 1, generator=rng)
     rows = torch.arange(len(a))
     score[:, 0] = score[rows, a] = score[rows, b] = -1
+    score[:, 1:][:, colour_of(torch.arange(1, len(KINDS) + 1)) >= colours] = -1
     return score.topk(OTHERS + 1, 1).indices
 
 

@@ -4,7 +4,7 @@ from dataclasses import dataclass, replace
 
 from gentok.tokens.atvc.dvae import DVAES, DVAEConfig
 from gentok.tokens.atvc.model import PRESETS
-from gentok.tokens.atvc.orders import COLOUR, REMOVE, TEMPLATES
+from gentok.tokens.atvc.orders import COLOUR, COLOURS, REMOVE, TEMPLATES
 from gentok.tokens.atvc.stream import StreamConfig
 from gentok.training.plan import Stage, preset_of
 from gentok.training.profiles import Profile
@@ -18,7 +18,7 @@ class Plan:
 
     Args:
         data: ``"orders"`` (procedural), ``"clevr-atvc"`` or ``"fruit-atvc"``.
-        orders: how many are drawn; ``templates``: of which kind.
+        orders: how many are drawn; ``templates``: of which kind; ``colours``: of their objects.
         tokenizer_size, size: of the discrete VAE and of the transformer.
         tokenizer, stream: how each is trained, one after the other.
     """
@@ -26,6 +26,7 @@ class Plan:
     data: str
     orders: int
     templates: tuple[int, ...]
+    colours: int
     tokenizer_size: DVAEConfig
     size: StreamConfig
     tokenizer: Stage
@@ -64,6 +65,7 @@ def plan(preset: str, profile: Profile) -> Plan:
         "orders",
         profile.pick(smoke=64, cpu=40_000, long=100_000),
         (COLOUR, REMOVE) if preset == "tiny" else tuple(range(len(TEMPLATES))),
+        2 if preset == "tiny" else len(COLOURS),
         # The choice is sharp from two thirds of the run on, as its codes will be.
         replace(DVAES["tiny"], anneal=max(1, 2 * steps // 3)),
         size,
@@ -83,4 +85,4 @@ def _published(preset: str, size: StreamConfig, profile: Profile) -> Plan:
     steps = profile.pick(smoke=2, cpu=1000, gpu=60_000)
     tokenizer = Stage(steps=steps, batch_size=profile.pick(smoke=2, cpu=8), lr=1e-3, clip=None)
     stream = Stage(steps=steps, batch_size=rows, lr=3e-4, clip=0.5)
-    return Plan(preset, 0, (), DVAES[PUBLISHED[preset]], size, tokenizer, stream)
+    return Plan(preset, 0, (), 0, DVAES[PUBLISHED[preset]], size, tokenizer, stream)

@@ -151,16 +151,18 @@ def measure(system: ChatPipeline, orders: Orders, behind: str = "own") -> dict[s
     return measure_answers(type, answers, orders) | measure_edits(seen, orders)
 
 
-def measure_pairs(
-    system: ChatPipeline, n: int, seed: int, templates: tuple[int, ...]
-) -> dict[str, float]:
+def measure_pairs(system: ChatPipeline, n: int, seed: int, **options) -> dict[str, float]:
     """Counterfactual pairs: the same order where it can be obeyed and where it cannot.
+
+    Args:
+        system: is asked.
+        n: number of pairs; ``seed`` and ``options`` as for `draw_orders`.
 
     Returns:
         ``pairs``: share of pairs with both answers of the right type. Who sees the words alone
         gives one answer to both, and has none; who guesses has a quarter.
     """
-    can, cannot = twins(n, seed, templates=templates)
+    can, cannot = twins(n, seed, **options)
     right = (replies(system, can)[1] == YES) & (replies(system, cannot)[1] == CANNOT)
     return {"pairs": _share(right)}
 

@@ -68,7 +68,13 @@ def draw(task: Plan, seed: int) -> Orders | None:
     """The orders that a plan learns from; None where it reads pictures."""
     if task.data != "orders":
         return None
-    return draw_orders(task.orders, seed, templates=task.templates)
+    return draw_orders(
+        task.orders,
+        seed,
+        grid=task.size.grid,
+        templates=task.templates,
+        colours=task.colours,
+    )
 
 
 def train_tokenizer(
@@ -180,13 +186,12 @@ def _collect(checkpoint: Path) -> dict[str, nn.Module]:
 
 def _measure(system: ChatPipeline, n: int) -> dict[str, float]:
     """Answers and edits behind the network's own re-creation, and what could be reached."""
-    templates = tuple(range(5))
     orders = draw_orders(n, MEASURED)
     found = bounds(system.tokenizer, orders) | measure(system, orders)
     for behind in ("true", "hidden"):
         _, type, answers = replies(system, orders, behind)
         found[f"right_{behind}"] = measure_answers(type, answers, orders)["right"]
-    found |= measure_pairs(system, n, MEASURED + 1, templates)
+    found |= measure_pairs(system, n, MEASURED + 1)
     other = swapped(orders)
     _, type, answers = replies(system, other)
     found["forbidden_swapped"] = measure_answers(type, answers, other)["forbidden"]
