@@ -131,8 +131,8 @@ def draw_orders(
         colours: how many of COLOURS occur, from the first on; 2 at least.
 
     Raises:
-        ValueError: if ``n`` < 1, ``grid`` < 3, ``colours`` is not in 2 to 4, or a template is unknown or
-            missing for a type.
+        ValueError: if ``n`` < 1, ``grid`` < 3, ``colours`` is not in 2 to 4, or a template is
+            unknown or missing for a type.
     """
     if n < 1 or grid < 3:
         raise ValueError(f"need n >= 1 and grid >= 3, got {n} and {grid}")
