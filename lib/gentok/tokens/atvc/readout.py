@@ -1,7 +1,7 @@
 """Whether answers are right and pictures obey, on orders that no network has seen.
 
 An answer is always scored behind the re-creation that the network draws itself; behind the true one
-(`image=`) or a hidden one it is shown for comparison only.
+or a hidden one it is shown for comparison only.
 
 Shapes: n orders, N codes of a picture, T and A words.
 """
@@ -75,18 +75,18 @@ def replies(
     """
     if behind not in ("own", "true", "hidden"):
         raise ValueError(f"behind must be own, true or hidden, got {behind!r}")
-    given: dict[str, Tensor] = table_of(system.tokenizer, orders)
-    image = {"own": None, "true": given["image"], "hidden": given["source"]}[behind]
+    table = table_of(system.tokenizer, orders)
+    given = {"own": None, "true": table["image"], "hidden": table["source"]}[behind]
     codes, words = [], []
     with evaluating(system.generator):
         for i in range(0, len(orders), ROWS):
             part = slice(i, i + ROWS)
-            order, source = given["order"][part], given["source"][part]
+            order, source = table["order"][part], table["source"][part]
             drawn = system.generator.sample(
                 len(order),
                 order,
                 source,
-                None if image is None else image[part],
+                None if given is None else given[part],
                 hide=behind == "hidden",
             )
             codes.append(drawn[0])

@@ -253,7 +253,7 @@ class ChatStream(nn.Module):
         n: int,
         order: Tensor,
         source: Tensor,
-        image: Tensor | None = None,
+        given: Tensor | None = None,
         hide: bool = False,
         draw: Draw = GREEDY,
     ) -> tuple[Tensor, Tensor]:
@@ -261,7 +261,7 @@ class ChatStream(nn.Module):
 
         Args:
             n: how many; ``order`` (n, T) and ``source`` (n, N) come first.
-            image: codes (n, N) to put into the image's places instead of drawing them.
+            given: codes (n, N) to put into the image's places instead of drawing them.
             hide: let the answer read nothing of the image.
             draw: maps logits (n, any) to choices (n,).
 
@@ -274,7 +274,7 @@ class ChatStream(nn.Module):
         if len(order) != n or len(source) != n:
             raise ValueError(f"need {n} orders and sources, got {len(order)} and {len(source)}")
         if self.config.blind:
-            source, image = torch.zeros_like(source), torch.zeros_like(source)
+            source, given = torch.zeros_like(source), torch.zeros_like(source)
         known = self.write(order=order, source=source)
         tokens = known.new_zeros(n, self.config.length)
         tokens[:, : known.shape[1]] = known
@@ -286,8 +286,8 @@ class ChatStream(nn.Module):
             first, end = self.config.spans[name]
             if name == "image" and hide:
                 keys[:, first:end] = False
-            if name == "image" and image is not None:
-                tokens[:, first:end] = image + self.config.words
+            if name == "image" and given is not None:
+                tokens[:, first:end] = given + self.config.words
                 if end < self.config.length:
                     hidden = self.hidden(tokens[:, first:end], keys, cache)[:, -1]
                 continue
