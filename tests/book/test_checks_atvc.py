@@ -23,12 +23,12 @@ def told(order, codes, words):
 
 
 def loss(image, answer, obeyed, said):
-    return 0.5 * image[obeyed].mean() + 0.5 * answer[said].mean()
+    return 0.2 * image[obeyed].mean() + 0.8 * answer[said].mean()
 
 
 def summed(image, answer, obeyed, said):
     of_image = (image * obeyed[:, None]).sum() / (obeyed.sum() * image.shape[1])
-    return float((of_image + (answer * said).sum() / said.sum()) / 2)
+    return float((of_image / 4 + (answer * said).sum() / said.sum()) / 1.25)
 
 
 RIGHT = {
@@ -60,12 +60,13 @@ WRONG = {
         (lambda o, c, w: [0] * (o + c) + [1] * c + [0] * w, "the source, too"),
     ],
     "chat_loss": [
-        (lambda m, a, y, s: (m.mean() + a[s].mean()) / 2, "no picture to learn"),
-        (lambda m, a, y, s: (m[y].mean() + a.mean()) / 2, "padding"),
-        (lambda m, a, y, s: ((m * y[:, None]).mean() + (a * s).mean()) / 2, "must not count"),
-        (lambda m, a, y, s: (m[y].mean() + a[s & y[:, None]].mean()) / 2, "refusals"),
-        (lambda m, a, y, s: torch.cat([m[y].flatten(), a[s]]).mean(), "not one mean"),
-        (lambda m, a, y, s: m[y].mean() + a[s].mean(), "halve"),
+        (lambda m, a, y, s: 0.2 * m.mean() + 0.8 * a[s].mean(), "no picture to learn"),
+        (lambda m, a, y, s: 0.2 * m[y].mean() + 0.8 * a.mean(), "padding"),
+        (lambda m, a, y, s: 0.2 * (m * y[:, None]).mean() + 0.8 * (a * s).mean(), "not count"),
+        (lambda m, a, y, s: 0.2 * m[y].mean() + 0.8 * a[s & y[:, None]].mean(), "refusals"),
+        (lambda m, a, y, s: torch.cat([m[y].flatten(), a[s]]).mean(), "not one over all"),
+        (lambda m, a, y, s: (m[y].mean() + a[s].mean()) / 2, "weight w"),
+        (lambda m, a, y, s: m[y].mean() / 4 + a[s].mean(), "divide by 1 + w"),
         (lambda m, a, y, s: m[y].mean(1), "one number"),
     ],
 }

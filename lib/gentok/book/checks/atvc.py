@@ -107,13 +107,13 @@ def told_by(answer: Callable) -> Verdict:
 
 
 def chat_loss(answer: Callable) -> Verdict:
-    """``chat_loss(image, answer, obeyed, said)``: the mean of two means, a number.
+    """``chat_loss(image, answer, obeyed, said)``: a weighted mean of two means, a number; w = 1/4.
 
     ``image`` (B, N) and ``answer`` (B, A) are nats; ``obeyed`` (B,), ``said`` (B, A) bools.
     """
 
     def both(of_image: Tensor, of_answer: Tensor) -> Tensor:
-        return (of_image + of_answer) / 2
+        return (of_answer + of_image / 4) / 1.25
 
     def right(image: Tensor, answer: Tensor, obeyed: Tensor, said: Tensor) -> Tensor:
         return both(image[obeyed].mean(), answer[said].mean())
@@ -151,13 +151,19 @@ def chat_loss(answer: Callable) -> Verdict:
                 ),
             ),
             Mistake(
-                "two means of the same weight, not one mean over all places",
+                "two means, each over its own places, not one over all",
                 lambda image, answer, obeyed, said: torch.cat(
                     [image[obeyed].flatten(), answer[said]]
                 ).mean(),
             ),
-            Mistake("halve the sum: the weights add up to 1", lambda *a: 2 * right(*a)),
+            Mistake(
+                "the picture's mean has the weight w = 1/4, the answer's 1",
+                lambda image, answer, obeyed, said: (
+                    (image[obeyed].mean() + answer[said].mean()) / 2
+                ),
+            ),
+            Mistake("divide by 1 + w: the weights add up to 1", lambda *a: 1.25 * right(*a)),
         ],
         read=lambda result, case: as_number(result),
-        otherwise="mean image over obeyed rows, answer over said words, then half of the sum",
+        otherwise="mean image over obeyed rows, answer over said words, then (answer + image / 4) / 1.25",
     )

@@ -53,6 +53,8 @@ class StreamConfig:
             not: for comparison.
         blind: all codes are blanked, to 0, while learning and after: for comparison, what the
             order's words alone give away.
+        table_std: of words, codes and positions at the start. The base's is 1, beside which the
+            branches are faint for thousands of steps; small presets start lower.
         image_weight: w in (answer + w image) / (1 + w); the base's is 7, for text and image.
         published_params: none are known.
     """
@@ -69,6 +71,7 @@ class StreamConfig:
     filler: str = "own"
     learn_refused: bool = False
     blind: bool = False
+    table_std: float = 1.0
     image_weight: float = 1.0
     published_params: int | None = None
 
@@ -131,7 +134,7 @@ class ChatStream(nn.Module):
     def __init__(self, config: StreamConfig):
         super().__init__()
         self.config, gpt = config, config.gpt
-        self.embedding = nn.Embedding(gpt.vocabulary, config.dim)  # N(0, 1), as all tables here
+        self.embedding = nn.Embedding(gpt.vocabulary, config.dim)
         self.trunk = CausalTransformer(gpt)
         self.head = PlaceHead(
             config.dim, gpt.vocabulary, gpt.length, gpt.segments, bias=gpt.head_bias
@@ -147,6 +150,9 @@ class ChatStream(nn.Module):
         self.answer_position = nn.Parameter(torch.randn(config.answer_length, dim))
         self.rows = nn.ParameterDict({p: torch.randn(grid, 1, dim) for p in PICTURES})
         self.columns = nn.ParameterDict({p: torch.randn(1, grid, dim) for p in PICTURES})
+        tables = [self.embedding.weight, self.order_position, self.answer_position]
+        for table in (*tables, *self.rows.values(), *self.columns.values()):
+            table.data.mul_(config.table_std)  # N(0, 1) before
 
     def positions(self) -> Tensor:
         """Of all places, (L, D): learned for words, row plus column for each picture's codes."""
