@@ -270,6 +270,29 @@ letters = system.decode(codes_in_use[:, None].expand(-1, 9))
 # %% mystnb={"image": {"alt": "One small picture for each code in use: each is filled with one kind of object, or with floor"}} tags=["hide-input", "slide"]
 plot.image_grid(letters[:, :, 8:16, 8:16], "The codes in use", columns=13)
 # %% [markdown]
+# ### A soft choice or the nearest code?
+#
+# Abstract and figure of the paper differ: a discrete VAE, or a lookup of the
+# nearest code. The same encoder and decoder with either, and as many codes. A
+# rule reads every object off the decoded pictures.
+
+# %%
+choices = {"soft choice": {}, "nearest code": {"quantizer": "vq"}}
+
+
+def code(seed, **changes):
+    size = replace(task.tokenizer_size, **changes)
+    plan = replace(task, tokenizer_size=size)
+    done = recipe.train_tokenizer(plan, orders, level, seed, progress=False)
+    return atvc.bounds(done.model, test)
+
+
+codes = study.ablate("codes", code, choices, seeds=range(3))
+
+# %% tags=["hide-input"]
+summarize(codes, ["objects", "psnr", "codes"])
+
+# %% [markdown]
 # ## One stream
 #
 # Behind a start come order, source, re-creation and answer,
@@ -314,37 +337,18 @@ for part, (start, end) in size.spans.items():
 show_code(ChatStream.loss, start="image = torch", highlight="self.own")
 
 # %% [markdown]
-# ### Learning begins
-#
-# A small run: two kinds of orders, *exchange color* and *remove*, and objects of
-# two colours. Its plan
-# is that of `gentok train` and of the experiments below.
-
-# %%
-table = atvc.table_of(tokenizer, orders)
-done = recipe.train_stream(task, orders, level, seed, tokenizer, table)
-live = atvc.ChatPipeline(tokenizer, done.model)
-
-# %% mystnb={"image": {"alt": "Cross-entropy of codes and of answers over the steps of training, falling in steps"}} tags=["hide-input"]
-trace = pd.DataFrame(done.history)
-figure, ax = plt.subplots(figsize=(6.8, 3.4))
-for name, dash in (("image", "-"), ("answer", "--")):
-    ax.plot(trace["step"] + 1, trace[name], dash, label=name)
-ax.set(title="Learning to draw and to answer", yscale="log")
-ax.set(xlabel="step", ylabel="nats a token")
-ax.legend()
-
-# %% [markdown]
 # ## Does it look at the picture?
 #
-# Arms of one seed start from the same weights and see the same batches. All
-# are asked the same orders, and every answer is scored behind the picture that
+# A small instance: two kinds of orders, *exchange color* and *remove*, and
+# objects of two colours. Its plan is that of `gentok train`. Arms of one seed
+# start from the same weights and see the same batches. All are asked the same orders, and every answer is scored behind the picture that
 # the arm drew itself:
 #
 # - **masked**: as above; **learned**: the source is learned as the re-creation
 #   of a refused order;
 # - **source as filler**: nothing is learned there, but the source stands there;
-# - **words alone**: all codes are blanked, while learning and after.
+# - **words alone**: all codes are blanked, while learning (for half as long)
+#   and after.
 #
 # **Predict first**: how many pairs will *words alone* have right, and how many
 # single answers?
@@ -354,12 +358,15 @@ arms = {
     "masked": {},
     "learned": {"learn_refused": True},
     "source as filler": {"filler": "source"},
-    "words alone": {"blind": True},
+    "words alone": {"blind": True, "share": 0.5},
 }
+table = atvc.table_of(tokenizer, orders)
 
 
-def learn(seed, **changes):
-    plan = replace(task, size=replace(task.size, **changes))
+def learn(seed, share=1.0, **changes):
+    stage = replace(task.stream, steps=round(share * task.stream.steps))
+    size = replace(task.size, **changes)
+    plan = replace(task, size=size, stream=stage)
     done = recipe.train_stream(
         plan, orders, level, seed, tokenizer, table, progress=False
     )
@@ -422,6 +429,24 @@ pd.DataFrame(ways).T[["yes", "cannot", "forbidden", "reason", "exact"]].round(
 )
 
 # %% [markdown]
+# ### Learning begins
+#
+# The arm *masked* once more, live.
+
+# %%
+done = recipe.train_stream(task, orders, level, seed, tokenizer, table)
+live = atvc.ChatPipeline(tokenizer, done.model)
+
+# %% mystnb={"image": {"alt": "Cross-entropy of codes and of answers over the steps of training, falling in steps"}} tags=["hide-input"]
+trace = pd.DataFrame(done.history)
+figure, ax = plt.subplots(figsize=(6.8, 3.4))
+for name, dash in (("image", "-"), ("answer", "--")):
+    ax.plot(trace["step"] + 1, trace[name], dash, label=name)
+ax.set(title="Learning to draw and to answer", yscale="log")
+ax.set(xlabel="step", ylabel="nats a token")
+ax.legend()
+
+# %% [markdown]
 # ### A rule of words, and a rule of pictures
 #
 # That a disc goes under nothing can be read off the order. So with another
@@ -440,29 +465,6 @@ page.say(
     own=found["forbidden"],
     other=elsewhere,
 )
-
-# %% [markdown]
-# ## A soft choice or the nearest code?
-#
-# Abstract and figure of the paper differ: a discrete VAE, or a lookup of the
-# nearest code. The same encoder and decoder with either, and as many codes. A
-# rule reads every object off the decoded pictures.
-
-# %%
-choices = {"soft choice": {}, "nearest code": {"quantizer": "vq"}}
-
-
-def code(seed, **changes):
-    size = replace(task.tokenizer_size, **changes)
-    plan = replace(task, tokenizer_size=size)
-    done = recipe.train_tokenizer(plan, orders, level, seed, progress=False)
-    return atvc.bounds(done.model, test)
-
-
-codes = study.ablate("codes", code, choices, seeds=range(3))
-
-# %% tags=["hide-input"]
-summarize(codes, ["objects", "psnr", "codes"])
 
 # %% [markdown]
 # ## Look inside

@@ -165,5 +165,5 @@ def chat_loss(answer: Callable) -> Verdict:
             Mistake("divide by 1 + w: the weights add up to 1", lambda *a: 1.25 * right(*a)),
         ],
         read=lambda result, case: as_number(result),
-        otherwise="mean image over obeyed rows, answer over said words, then (answer + image / 4) / 1.25",
+        otherwise="means over obeyed rows and over said words, then (answer + image / 4) / 1.25",
     )

@@ -8,7 +8,7 @@ from gentok.tokens.atvc.stream import ChatStream, StreamConfig
 # Four layers: names are put together, found in the picture, counted, and answered. An edit is
 # learned long before an answer, whose share of the loss is larger for that.
 _SMALL = StreamConfig(
-    codebook_size=32, grid=3, dim=64, num_layers=4, num_heads=2, image_weight=0.25
+    codebook_size=32, grid=3, dim=64, num_layers=4, num_heads=2, table_std=0.1, image_weight=0.25
 )
 CLIP_WORDS = 49_408  # ids of CLIP's byte pairs, which the base reads texts by
 

@@ -53,9 +53,9 @@ def plan(preset: str, profile: Profile) -> Plan:
         clip=1.0,
     )
     stream = Stage(
-        steps=profile.pick(smoke=4, cpu=600, long=6000, gpu=20_000),
+        steps=profile.pick(smoke=4, cpu=700, long=5000, gpu=20_000),
         batch_size=profile.pick(smoke=8, cpu=32, gpu=128),
-        lr=2e-3,
+        lr=3e-3,
         betas=(0.9, 0.95),
         warmup=profile.pick(smoke=1, cpu=50),
         schedule="cosine",
@@ -63,7 +63,7 @@ def plan(preset: str, profile: Profile) -> Plan:
     )
     return Plan(
         "orders",
-        profile.pick(smoke=64, cpu=40_000, long=100_000),
+        profile.pick(smoke=64, cpu=24_000, long=100_000),
         (COLOUR, REMOVE) if preset == "tiny" else tuple(range(len(TEMPLATES))),
         2 if preset == "tiny" else len(COLOURS),
         # The choice is sharp from two thirds of the run on, as its codes will be.
