@@ -106,9 +106,12 @@ page.say(
     "that an order changes **{changed:.1%} show what they should**; a copy of "
     "the source has {copied:.0%}, and the right codes, decoded, {ideal:.1%}.",
     n=len(held),
-    **found,
     copied=reach["copied"],
     ideal=reach["ideal"],
+    **{
+        name: found[name]
+        for name in ("right", "changed", "reason", *atvc.TYPE_NAMES)
+    },
 )
 
 # %% [markdown]
@@ -229,6 +232,7 @@ test = atvc.draw_orders(level.pick(smoke=40, cpu=1000), 5, **asks)
 shown = to_float(paint(test.before[:200]))
 
 
+# %%
 @torch.no_grad()
 def watch(step, model):
     """PSNR of hard codes and of mixtures at the present temperature."""
