@@ -15,7 +15,7 @@ CLIP_WORDS = 49_408  # ids of CLIP's byte pairs, which the base reads texts by
 PRESETS: dict[str, StreamConfig] = {
     # Two templates, two colours: the chapter's live training and its study.
     "tiny": _SMALL,
-    # All five: the book's weights.
+    # Three of each, with all three answers: the book's weights.
     "orders-24": _SMALL,
     # 32 x 32 codes of 8,192, words as in the base. Depth and width of the paper are not known:
     # these are the base's demonstration, with eight heads of 64 channels.

@@ -4,11 +4,16 @@ from dataclasses import dataclass, replace
 
 from gentok.tokens.atvc.dvae import DVAES, DVAEConfig
 from gentok.tokens.atvc.model import PRESETS
-from gentok.tokens.atvc.orders import COLOUR, COLOURS, REMOVE, TEMPLATES
+from gentok.tokens.atvc.orders import COLOUR, REMOVE, UNDER
 from gentok.tokens.atvc.stream import StreamConfig
 from gentok.training.plan import Stage, preset_of
 from gentok.training.profiles import Profile
 
+# Kinds of orders and numbers of colours that the small presets learn. All three answers need UNDER.
+LEARNED = {
+    "tiny": {"templates": (COLOUR, REMOVE), "colours": 2},
+    "orders-24": {"templates": (COLOUR, UNDER, REMOVE), "colours": 3},
+}
 PUBLISHED = {"clevr-atvc": "dvae-128", "fruit-atvc": "dvae-256"}
 
 
@@ -64,8 +69,8 @@ def plan(preset: str, profile: Profile) -> Plan:
     return Plan(
         "orders",
         profile.pick(smoke=64, cpu=24_000, long=100_000),
-        (COLOUR, REMOVE) if preset == "tiny" else tuple(range(len(TEMPLATES))),
-        2 if preset == "tiny" else len(COLOURS),
+        LEARNED[preset]["templates"],
+        LEARNED[preset]["colours"],
         # The choice is sharp from two thirds of the run on, as its codes will be.
         replace(DVAES["tiny"], anneal=max(1, 2 * steps // 3)),
         size,

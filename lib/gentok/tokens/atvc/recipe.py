@@ -18,7 +18,7 @@ from gentok.tokens.atvc.model import build
 from gentok.tokens.atvc.orders import Orders, draw_orders
 from gentok.tokens.atvc.pairs import PairBatches, clip_words, read_pairs
 from gentok.tokens.atvc.pipeline import ChatPipeline
-from gentok.tokens.atvc.plans import Plan, plan
+from gentok.tokens.atvc.plans import LEARNED, Plan, plan
 from gentok.tokens.atvc.readout import (
     bounds,
     measure,
@@ -164,7 +164,7 @@ def sample(checkpoint: str | Path, out: str | Path, *, n: int, seed: int) -> Non
         FileNotFoundError: if one of the two checkpoints is absent.
     """
     system = ChatPipeline(**_collect(Path(checkpoint)))
-    orders = draw_orders(n, HELD_OUT + seed)
+    orders = draw_orders(n, HELD_OUT + seed, **LEARNED[WEIGHTS.preset])
     side = system.tokenizer.config.image_size // orders.before.shape[1]
     before = to_float(paint(orders.before, side))
     reply = system.answer(before, orders.texts())
@@ -186,12 +186,13 @@ def _collect(checkpoint: Path) -> dict[str, nn.Module]:
 
 def _measure(system: ChatPipeline, n: int) -> dict[str, float]:
     """Answers and edits behind the network's own re-creation, and what could be reached."""
-    orders = draw_orders(n, MEASURED)
+    asks = LEARNED[WEIGHTS.preset]
+    orders = draw_orders(n, MEASURED, **asks)
     found = bounds(system.tokenizer, orders) | measure(system, orders)
     for behind in ("true", "hidden"):
         _, type, answers = replies(system, orders, behind)
         found[f"right_{behind}"] = measure_answers(type, answers, orders)["right"]
-    found |= measure_pairs(system, n, MEASURED + 1)
+    found |= measure_pairs(system, n, MEASURED + 1, **asks)
     other = swapped(orders)
     _, type, answers = replies(system, other)
     found["forbidden_swapped"] = measure_answers(type, answers, other)["forbidden"]
