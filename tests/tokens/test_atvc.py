@@ -37,7 +37,7 @@ from gentok.tokens.atvc.readout import (
     swapped,
     table_of,
 )
-from gentok.tokens.atvc.scenes import UNKNOWN, paint, read_kinds
+from gentok.tokens.atvc.scenes import UNKNOWN, crowded, paint, read_kinds
 from gentok.tokens.atvc.stream import ANSWER_FIRST, PARTS, ChatStream, StreamConfig, layer_scale_of
 
 SMALL = StreamConfig(
@@ -211,6 +211,13 @@ def test_what_is_painted_is_read(cell):
     torch.manual_seed(0)
     noisy = images + 0.05 * torch.randn_like(images)
     assert torch.equal(read_kinds(noisy, cell), orders.before)
+
+
+def test_crowds_hold_all_kinds_alike():
+    counts = torch.bincount(crowded(900, 3, 1).flatten(), minlength=13)
+    assert counts.min() > 500 and counts.max() < 750
+    few = crowded(200, 3, 1, colours=2).unique().tolist()
+    assert few == [0, 1, 2, 5, 6, 9, 10]
 
 
 def test_what_no_tile_shows_is_unknown():

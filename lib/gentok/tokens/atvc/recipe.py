@@ -88,7 +88,8 @@ def train_tokenizer(
         source = _pictures(_pairs(task, task.tokenizer.batch_size, seed))
     else:
         grid = orders.before.shape[1]
-        images = paint(crowded(CROWDS, grid, seed), task.tokenizer_size.image_size // grid)
+        crowds = crowded(CROWDS, grid, seed, task.colours)
+        images = paint(crowds, task.tokenizer_size.image_size // grid)
         source = batches({"image": images}, task.tokenizer.batch_size, seed)
     torch.manual_seed(seed)
     model = build_dvae(task.tokenizer_size).to(profile.device)

@@ -62,13 +62,15 @@ def paint(scene: Tensor, cell: int = 8) -> Tensor:
     return chosen.permute(0, 3, 1, 4, 2, 5).reshape(n, 3, rows * cell, columns * cell)
 
 
-def crowded(n: int, grid: int, seed: int = 0) -> Tensor:
-    """Scenes whose every place holds any kind, or floor, alike: (n, G, G).
+def crowded(n: int, grid: int, seed: int = 0, colours: int = len(COLOURS)) -> Tensor:
+    """Scenes whose every place holds any kind of the first colours, or floor, alike: (n, G, G).
 
     In the scenes of orders three places of four are floor, and a tokenizer that learns for a minute
     would learn little else.
     """
-    return torch.randint(len(KINDS) + 1, (n, grid, grid), generator=generator(seed, 59))
+    known = [0] + [k for k, (colour, _) in enumerate(KINDS, 1) if colour in COLOURS[:colours]]
+    drawn = torch.randint(len(known), (n, grid, grid), generator=generator(seed, 59))
+    return torch.tensor(known)[drawn]
 
 
 @cache
