@@ -58,7 +58,7 @@ def plan(preset: str, profile: Profile) -> Plan:
         clip=1.0,
     )
     stream = Stage(
-        steps=profile.pick(smoke=4, cpu=700, long=5000, gpu=20_000),
+        steps=profile.pick(smoke=4, cpu=700, long=3500, gpu=20_000),
         batch_size=profile.pick(smoke=8, cpu=32, gpu=128),
         lr=3e-3,
         betas=(0.9, 0.95),

@@ -19,7 +19,7 @@ from gentok.data.world import COLOURS as RGB
 from gentok.data.world import SHAPES as ALL_SHAPES
 from gentok.data.world import sample_scenes
 from gentok.data.world_images import render_images
-from gentok.tokens.atvc.orders import KINDS
+from gentok.tokens.atvc.orders import COLOURS, KINDS
 
 GREY = 0.5  # of the floor
 RADII = {"disc": 0.88, "square": 1.36, "triangle": 1.0}  # of half a tile: areas that differ
