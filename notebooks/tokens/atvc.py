@@ -224,6 +224,11 @@ show_code(GumbelQuantizer._relax, start="u =", highlight="soft = F")
 # The library from which the system is derived lowers $\tau$ so slowly that
 # after 1,000 steps it is 0.996: a short run would learn to decode mixtures
 # that it never meets again. Ours falls to its floor by two thirds of the run.
+# So does a weight on the KL to equal choice, which the library leaves at 0: with
+# it all codes begin in use and part one after the other; without it, in pilots,
+# several kinds of objects stayed with one code. (The pictures of this stage are
+# crowded, so that it learns more than floor.)
+#
 # We watch the PSNR of **hard** codes, and that of mixtures beside it.
 #
 # **Predict first**: which of the two is higher, early and late?
@@ -628,7 +633,7 @@ page.say("{lines}", lines="\n".join(lessons))
 # its depth, width, weights of the loss and sampling are not known, and every
 # size of the second stage is ours: a small faithful instance. One rule forbids,
 # and it can be read off the order. An order names at most one object that is
-# absent. That a refused order gets the network's own drawing while learning,
+# absent. Three seeds are few. That a refused order gets the network's own drawing while learning,
 # in one pass, is our answer to what the paper leaves open. The tokenizer of
 # the arms is one and the same, so its luck is in all of them.
 #
