@@ -420,14 +420,20 @@ plot.intervals(
 # *Words alone* gives both scenes of a pair one answer, so it has no pair right
 # and half of the single answers: the orders leak nothing. *behind_true* is the
 # accuracy behind the picture that should have been drawn, which nobody has
-# when the network is used. Where it is above *balanced*, the answer had been
-# read off the filler.
+# when the network is used. Were it above *balanced*, the answer would have been
+# read off the filler; that danger was ours to rule out, and the small runs did
+# not fall for it.
+#
+# After so few steps every arm edits well, and answers are on their way. Compare
+# *learned* with *masked*: who learns to copy the source where it must refuse
+# has to decide at the picture, where many codes teach it, and the answer needs
+# only to report; what that buys in answers and costs in edits, at equal steps,
+# stands in the table.
 #
 # ### Three ways to ask
 #
-# The trained weights: the answer behind their
-# own picture, behind the true one, and behind none (its places are hidden,
-# which they never were while learning).
+# The trained weights: the answer behind their own picture, behind the true one,
+# and behind none (its places are hidden, which they never were while learning).
 
 # %%
 asked = held[: level.pick(smoke=12, cpu=400)]
@@ -782,15 +788,17 @@ system.answer(to_float(paint(scene)), wanted).answers
 # ```{exercise} Read the record (difficulty 2, 10 minutes)
 # :label: ex-atvc-record
 # In the table of the arms compare *balanced* and *behind_true* of *masked* and
-# of *source as filler*. Which of the two numbers would a careless report
-# quote, and why?
+# of *source as filler*. What would a gap between them mean, and which of the
+# two numbers would a careless report quote?
 # ```
 #
 # ```{solution} ex-atvc-record
 # :class: dropdown
-# The one behind the true picture: it is what teacher forcing gives for free.
-# With the source as filler it holds for a refused order a picture that tells
-# the answer, and the model never has it when it is used.
+# A gap would mean that the answer is read off the filler: behind the true
+# picture of a refused order stands the source, which no obeyed order has. A
+# careless report would quote the accuracy that teacher forcing gives for free,
+# behind the true picture, and nobody has that picture when the model is used.
+# Where both agree, the answer comes from order and source.
 # ```
 #
 # (atvc-cost)=
