@@ -523,4 +523,32 @@ MUTATIONS = [
         "found[within(subject, other)] = SURROUNDING",
         "tests/data/test_graph_scenes.py::test_a_box_in_a_box_is_inside_and_not_beside",
     ),
+    Mutation(
+        "a refused picture is learned",
+        "tokens/atvc/stream.py",
+        "else obeyed",
+        "else torch.ones_like(obeyed)",
+        "tests/tokens/test_atvc.py::test_nothing_is_learned_at_a_refused_image",
+    ),
+    Mutation(
+        "outputs are cut one place too far right",
+        "tokens/atvc/stream.py",
+        "hidden[:, first - 1 : end - 1]",
+        "hidden[:, first:end]",
+        "tests/tokens/test_atvc.py::test_losses_are_softmax_over_the_places_own_words",
+    ),
+    Mutation(
+        "padding is read",
+        "tokens/atvc/stream.py",
+        "keys[:, first:end] = tokens[:, first:end] != PAD",
+        "keys[:, first:end] = True",
+        "tests/tokens/test_atvc.py::test_padding_is_neither_read_nor_learned",
+    ),
+    Mutation(
+        "an impossible order is no longer forbidden",
+        "tokens/atvc/orders.py",
+        "named = torch.where(self.type == FORBIDDEN, self.a, self.absent)",
+        "named = self.absent",
+        "tests/tokens/test_atvc.py::test_the_three_answers_follow_the_rules",
+    ),
 ]
