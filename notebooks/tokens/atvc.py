@@ -49,6 +49,7 @@ profile = "cpu"  # "smoke" for tests, "study" for the record, "gpu"
 seed = 0
 
 # %% tags=["hide-input"]
+import textwrap
 from dataclasses import replace
 
 import matplotlib.pyplot as plt
@@ -135,9 +136,7 @@ for i, column in enumerate(panels.T):
         ax.set(xticks=[], yticks=[])
         ax.grid(False)
         ax.set_xlabel(said.answers[i].replace(". ", ".\n", 1), fontsize=6.5)
-    column[0].set_title(
-        can.texts()[i].replace(" the ", "\nthe ", 1), fontsize=7
-    )
+    column[0].set_title(textwrap.fill(can.texts()[i], 24), fontsize=7)
 figure.suptitle("One order, two scenes")
 
 # %% tags=["hide-input"]
