@@ -548,8 +548,8 @@ else:
 page.say(
     "Pairs beyond guessing: *{a}*. Edits beyond a copy: *{b}*. Leaving the "
     "refused picture out costs nothing, for answers: *{c}*, for edits: *{d}*. "
-    "Objects by soft choice against nearest code: *{e}*. A filler of one's own "
-    "drawing: *{f}*.",
+    "Objects by soft choice against nearest code: *{e}*. A filler of one's "
+    "own drawing: *{f}*.",
     **dict(zip("abcdef", verdicts, strict=True)),
 )
 
@@ -623,7 +623,8 @@ lessons = (
     f"{of(streams, 'source as filler', 'behind_true'):.0%} right, behind its "
     f"own {of(streams, 'source as filler', 'balanced'):.0%}: only the second "
     f"number is real.",
-    f"4. Trained for longer, on three kinds of orders, {found['right']:.0%} of "
+    f"4. Trained for longer, on three kinds of orders, "
+    f"{found['right']:.0%} of "
     f"the answers are right and {found['changed']:.0%} of the changed places.",
     f"5. A scene is {stream.config.grid**2} codes here (perplexity "
     f"{ours['perplexity']:.1f}) and {theirs.num_codes} of "
