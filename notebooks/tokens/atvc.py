@@ -271,6 +271,9 @@ ax.set(title="Hard codes and mixtures", xlabel="step", ylabel="PSNR (dB)")
 ax.legend(title="codes")
 
 # %% [markdown]
+# At first a hard choice is the worse one: what is chosen means little yet. Later
+# the noise is what is left to lose, and a code without it decodes best.
+#
 # Each patch of 8 x 8 pixels is encoded by itself here, so that equal patches
 # have equal codes; the published encoder sees beyond its patch. What each code
 # of the trained weights stands for can be looked at: decode it alone.
@@ -283,6 +286,9 @@ letters = system.decode(codes_in_use[:, None].expand(-1, 9))
 plot.image_grid(letters[:, :, 8:16, 8:16], "The codes in use", columns=13)
 
 # %% [markdown]
+# One code, one kind of object, and one for floor: the stream has words for
+# things. No code is left over for two.
+#
 # ### A soft choice or the nearest code?
 #
 # Abstract and figure of the paper differ: a discrete VAE, or a lookup of the
@@ -304,6 +310,10 @@ codes = study.ablate("codes", code, choices, seeds=range(3))
 
 # %% tags=["hide-input"]
 summarize(codes, ["objects", "psnr", "codes"])
+
+# %% [markdown]
+# Either keeps every object apart, with the same number of codes in use. The
+# nearest code is the sharper one: its decoder never had to see a mixture.
 
 # %% [markdown]
 # ## One stream
@@ -486,6 +496,9 @@ plot.spectra(
 )
 
 # %% [markdown]
+# The three lie on one another up to the finest frequencies, where decoded
+# pictures have a little more than the scenes: faint edges between patches.
+#
 # ### Where is the decision?
 #
 # The state at the last place of the picture tells the first word of the
@@ -508,6 +521,10 @@ plot.scatter(
 )
 
 # %% [markdown]
+# *Yes* lies apart from all refusals, where the first words part. A group of
+# *cannot* lies beside *forbidden*: the next word is the same, and the reason is
+# still to be said.
+#
 # ## Claims: what the paper says, what we saw
 #
 # They were written down before the study ran, each with the smallest effect
@@ -531,8 +548,8 @@ else:
 page.say(
     "Pairs beyond guessing: *{a}*. Edits beyond a copy: *{b}*. Leaving the "
     "refused picture out costs nothing, for answers: *{c}*, for edits: *{d}*. "
-    "Objects by soft choice against nearest code: *{e}*. A filler of one's own "
-    "drawing: *{f}*.",
+    "Objects by soft choice against nearest code: *{e}*. A filler of one's "
+    "own drawing: *{f}*.",
     **dict(zip("abcdef", verdicts, strict=True)),
 )
 
@@ -606,7 +623,8 @@ lessons = (
     f"{of(streams, 'source as filler', 'behind_true'):.0%} right, behind its "
     f"own {of(streams, 'source as filler', 'balanced'):.0%}: only the second "
     f"number is real.",
-    f"4. Trained for longer, on three kinds of orders, {found['right']:.0%} of "
+    f"4. Trained for longer, on three kinds of orders, "
+    f"{found['right']:.0%} of "
     f"the answers are right and {found['changed']:.0%} of the changed places.",
     f"5. A scene is {stream.config.grid**2} codes here (perplexity "
     f"{ours['perplexity']:.1f}) and {theirs.num_codes} of "
