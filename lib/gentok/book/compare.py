@@ -293,10 +293,12 @@ def figure(found: dict[str, dict], path: Path) -> None:
             heights = [row[band] for row in part["rows"]]
             bands.bar(place, heights, 0.36, hatch=hatch, label=f"{band} band", edgecolor="white")
         bands.set(xticks=range(len(names)), ylabel="mean squared error", title="where it errs")
-        bands.set_xticklabels(names)
+        bands.set_xticklabels([name.replace(" ", "\n") for name in names])
         bands.set_yscale("log")
         _plain(bands.yaxis)
-        bands.legend()
+        low, high = bands.get_ylim()
+        bands.set_ylim(low, high * (high / low) ** 0.25)  # the legend stands above the bars
+        bands.legend(ncols=2, loc="upper right")
     sheet.savefig(path, metadata={"Date": None})
     plt.close(sheet)
 
