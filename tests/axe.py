@@ -14,6 +14,9 @@ GRAVE = ("moderate", "serious", "critical")
 RUN = """axe.run(document, OPTIONS).then((found) => JSON.stringify(
   found.violations.filter(({impact}) => IMPACTS.includes(impact))
     .map(({id, nodes}) => [id, nodes.map((node) => node.html.slice(0, 160))])))"""
+# A colour that is on its way from one theme to the other has the contrast of neither.
+STILL = """document.head.insertAdjacentHTML("beforeend", "<style>*, ::before, ::after " +
+  "{ transition: none !important; animation: none !important }</style>"); 0"""
 # What depends on the theme, and what does not.
 CONTRAST = {"runOnly": ["color-contrast"]}
 OTHERS = {"rules": {"color-contrast": {"enabled": False}}}
@@ -21,7 +24,8 @@ PHONE = 500  # pixels of width; colours are those of a wide window
 
 
 def settle(browser: Browser) -> None:
-    """Wait until the open page has set its formulas."""
+    """Wait until the open page has set its formulas; from then on all changes show at once."""
+    browser.run(STILL)
     browser.run("window.MathJax?.startup?.promise?.then(() => 0)")
     browser.run("new Promise((done) => setTimeout(done, 100))")
 
