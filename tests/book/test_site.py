@@ -4,8 +4,6 @@ import re
 import shutil
 import subprocess
 import sys
-import xml.etree.ElementTree as ElementTree
-import zipfile
 import zlib
 from functools import cache
 from html import unescape
@@ -17,7 +15,6 @@ import axe
 import pytest
 from browser import Browser
 
-from gentok.book import __main__ as without_make
 from gentok.book import pairs
 
 ROOT = pairs.find_root()
@@ -67,26 +64,6 @@ def site():
     if run.returncode != 0:
         pytest.fail(f"the site does not build without warnings:\n{run.stderr}", pytrace=False)
     return {name: Page(SITE / f"{name}.html") for name in TOC}
-
-
-def test_the_epub_is_whole(site):
-    """For e-readers: built without a warning from what was read for the site, each page an XML."""
-    line = [sys.executable, *without_make.COMMANDS["epub"]]
-    done = subprocess.run(line, cwd=ROOT, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    book = zipfile.ZipFile(ROOT / "_build" / "epub" / "generative-tokenizers.epub")
-    assert book.testzip() is None
-    assert book.namelist()[0] == "mimetype" and book.read("mimetype") == b"application/epub+zip"
-    names = [name for name in book.namelist() if name.endswith((".xhtml", ".opf", ".ncx"))]
-    for path in pairs.sources(ROOT):
-        assert any(name.endswith(f"{path.stem}.xhtml") for name in names), path.stem
-    broken = {}
-    for name in names:
-        try:
-            ElementTree.fromstring(book.read(name))
-        except ElementTree.ParseError as error:
-            broken[name] = str(error)
-    assert broken == {}
 
 
 def test_front_page_forwards_to_the_book(site):
