@@ -96,7 +96,7 @@ for column, i in zip(panels.T, chosen, strict=True):
     after = reply.images[i] if reply.type[i] == atvc.YES else None
     said = reply.answers[i]
     atvc.draw_exchange(column, before[i], held.texts()[i], after, said)
-figure.suptitle("Orders obeyed and refused")
+figure.suptitle("Orders obeyed and refused");
 
 # %% tags=["hide-input"]
 found = atvc.measure(system, held)
@@ -137,7 +137,7 @@ for i, column in enumerate(panels.T):
         ax.grid(False)
         ax.set_xlabel(said.answers[i].replace(". ", ".\n", 1), fontsize=6.5)
     column[0].set_title(textwrap.fill(can.texts()[i], 24), fontsize=7)
-figure.suptitle("One order, two scenes")
+figure.suptitle("One order, two scenes");
 
 # %% tags=["hide-input"]
 both = (pairs[0].type == atvc.YES) & (pairs[1].type == atvc.CANNOT)
@@ -268,7 +268,7 @@ figure, ax = plt.subplots(figsize=(6.8, 3.4))
 for name, dash in (("hard", "-"), ("soft", "--")):
     ax.plot(trace["step"] + 1, trace[f"eval/{name}"], dash, label=name)
 ax.set(title="Hard codes and mixtures", xlabel="step", ylabel="PSNR (dB)")
-ax.legend(title="codes")
+ax.legend(title="codes");
 
 # %% [markdown]
 # At first a hard choice is the worse one: what is chosen means little yet. Later
@@ -283,7 +283,7 @@ codes_in_use = system.encode(before).unique()
 letters = system.decode(codes_in_use[:, None].expand(-1, 9))
 
 # %% mystnb={"image": {"alt": "One small picture for each code in use: each is filled with one kind of object, or with floor"}} tags=["hide-input", "slide"]
-plot.image_grid(letters[:, :, 8:16, 8:16], "The codes in use", columns=13)
+plot.image_grid(letters[:, :, 8:16, 8:16], "The codes in use", columns=13);
 
 # %% [markdown]
 # One code, one kind of object, and one for floor: the stream has words for
@@ -424,7 +424,7 @@ plot.intervals(
     "pairs",
     "One order, two scenes: both answers right",
     "share of pairs",
-)
+);
 
 # %% [markdown]
 # *Words alone* gives both scenes of a pair one answer, so it has no pair right
@@ -493,7 +493,7 @@ plot.spectra(
         "re-created": reply.images[obeyed],
     },
     "Power by frequency",
-)
+);
 
 # %% [markdown]
 # The three lie on one another up to the finest frequencies, where decoded
@@ -518,7 +518,7 @@ with torch.no_grad():
 points = tsne(states, perplexity=min(30.0, len(states) / 4))
 plot.scatter(
     points, asked.type, atvc.TYPE_NAMES, title="States before the answer"
-)
+);
 
 # %% [markdown]
 # *Yes* lies apart from all refusals, where the first words part. A group of
