@@ -791,7 +791,7 @@ for module in (cvt, vit):
         with torch.device("meta"):
             count = count_parameters(module.build(size))
         same = count == size.published_params
-        print(f"{name:>8}: {count:>11,} as published: {same}")
+        print(f"{name:>10}: {count:>11,} as published: {same}")
 
 
 # %% [markdown]
@@ -809,8 +809,8 @@ for module in (cvt, vit):
 # batch 2,048, 300 epochs, cosine, RandAugment {cite:p}`cubuk2020randaugment`,
 # mixing, smoothing, erasing, stochastic depth; CvT-21 sees each picture of a
 # batch three times, cropped in three ways. The learning rate is 2e-3, that of the
-# code; the 0.02 in the paper's text looks like a misprint. The fine-tuning at 384
-# pixels with SGD is left out.
+# code; the 0.02 in the paper's text looks like a misprint. `cvt-13-384`,
+# `cvt-21-384` and `cvt-w24` then tune such a network at 384 pixels with SGD.
 #
 # Pretrained weights in the format of `transformers` are read by
 # `gentok.backbones.cvt.weights.from_transformers("microsoft/cvt-13")`. They

@@ -50,6 +50,8 @@ STAGES = {
 
 @pytest.mark.parametrize("name", STAGES)
 def test_published_parameter_counts(name):
+    larger = cvt.PRESETS.get(f"{name}-384")
+    assert larger is None or count_parameters(on_meta(larger)) == larger.published_params
     config = cvt.PRESETS[name]
     model = on_meta(config)
     width = config.widths[-1]

@@ -1,5 +1,6 @@
 """`gentok train cvt` and `gentok sample cvt`, as small as they go."""
 
+import shutil
 from dataclasses import replace
 
 import numpy as np
@@ -116,19 +117,82 @@ def test_small_presets_begin_at_one_side_and_mix_nothing():
         recipe.pictures(recipe.plan("cvt-13", SMOKE), seed=0)
 
 
-@pytest.mark.parametrize(("preset", "decay"), [("cvt-13", 0.05), ("cvt-21", 0.1), ("cvt-w24", 0.1)])
-def test_the_published_plan_is_the_authors(preset, decay):
+GPU = Profile("gpu", (0,), "cpu")
+
+
+@pytest.mark.parametrize(
+    ("preset", "decay", "pictures", "epochs"),
+    [
+        ("cvt-13", 0.05, 1_281_167, 300),
+        ("cvt-21", 0.1, 1_281_167, 300),
+        ("cvt-w24-22k", 0.1, 14_197_122, 90),
+    ],
+)
+def test_the_published_plan_is_the_authors(preset, decay, pictures, epochs):
     """300 epochs of 2,048, five of warm-up, 2e-3 (the paper's misprint: 0.02) down to 1e-5."""
-    task, epoch = recipe.plan(preset, Profile("gpu", (0,), "cpu")), 1_281_167 / 2048
+    task, epoch = recipe.plan(preset, GPU), pictures / 2048
     stage = task.classifier
     assert (stage.batch_size, stage.lr, stage.betas) == (2048, 2e-3, (0.9, 0.999))
     assert (stage.weight_decay, stage.clip, stage.ema) == (decay, None, None)
     assert stage.batch_size // stage.accumulate == 256  # a GPU's share, for the batch statistics
-    assert (stage.steps, stage.warmup) == (round(300 * epoch), round(5 * epoch))
+    assert (stage.steps, stage.warmup) == (round(epochs * epoch), round(5 * epoch))
     last = stage.lr * schedule_factor(stage.steps, stage.steps, stage.warmup, stage.schedule)
     assert last == pytest.approx(1e-5) and task.mixing and task.data == "folder"
     assert task.size is PRESETS[preset] and stage.precision == "bf16"
     assert task.repeats == (3 if preset == "cvt-21" else 1)
+
+
+@pytest.mark.parametrize("preset", ["cvt-13-384", "cvt-21-384", "cvt-w24"])
+def test_the_published_tuning(preset):
+    """Appendix: SGD with momentum .9, 20,000 steps of 512, at 384 pixels."""
+    task = recipe.plan(preset, GPU)
+    stage, before = task.classifier, PRESETS[task.before]
+    assert (stage.momentum, stage.steps, stage.batch_size) == (0.9, 20_000, 512)
+    assert (before.image_size, task.size.image_size, task.sides) == (224, 384, (384,))
+    assert replace(before, image_size=384, num_classes=1000, published_params=None) == replace(
+        task.size, published_params=None
+    )
+    assert not task.mixing and stage.weight_decay == 0
+
+
+def _folder(root, name, kinds):
+    for kind in range(kinds):
+        (root / name / f"class{kind}").mkdir(parents=True)
+        shades = np.full((40, 50, 3), 80 * kind, np.uint8)
+        Image.fromarray(shades).save(root / name / f"class{kind}" / "a.png")
+
+
+@pytest.mark.parametrize("larger", [False, True])
+def test_a_network_is_tuned_at_a_larger_side(larger, monkeypatch, tmp_path):
+    """From the weights of the first training; with other classes its head starts at zero."""
+    _folder(tmp_path, "images", 2)
+    _folder(tmp_path, "images22k", 3)
+    monkeypatch.setenv("GENTOK_DATA", str(tmp_path))
+    tuned, first = ("cvt-w24", "cvt-w24-22k") if larger else ("cvt-13-384", "cvt-13")
+    monkeypatch.setitem(PRESETS, "cvt-13", replace(SMALL, num_classes=2))
+    classes = 3 if larger else 2
+    monkeypatch.setitem(PRESETS, first, replace(SMALL, num_classes=classes, drop_path=(0.0,) * 3))
+    monkeypatch.setitem(PRESETS, tuned, replace(SMALL, num_classes=2, image_size=48))
+    out, begun = tmp_path / "run.safetensors", []
+    real = recipe.fit
+
+    def watched(model, *rest, **options):
+        begun.append({name: value.clone() for name, value in model.state_dict().items()})
+        return real(model, *rest, **options)
+
+    monkeypatch.setattr(recipe, "fit", watched)
+    recipe.train(tuned, SMOKE, out=out, resume=False, seed=0)
+    earlier = load_checkpoint(tmp_path / "run.at224.safetensors")[0]
+    for name, value in begun[1].items():
+        was = earlier[f"model.{name}"]
+        fresh = larger and name.startswith("head.")
+        torch.testing.assert_close(value, torch.zeros_like(value) if fresh else was)
+    memory = [name for name in load_checkpoint(out)[0] if name.startswith("optimizer.")]
+    assert memory and all(name.endswith(".momentum_buffer") for name in memory)
+    recipe.sample(out, tmp_path / "a.png", n=2, seed=0)
+    shutil.copy(out, tmp_path / "run.at224.safetensors")
+    with pytest.raises(ValueError, match=r"run\.safetensors was trained on another"):
+        recipe.sample(out, tmp_path / "a.png", n=2, seed=0)
 
 
 def test_cvt_21_sees_a_picture_of_a_batch_three_times(monkeypatch, tmp_path):

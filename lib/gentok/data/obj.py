@@ -24,12 +24,12 @@ def read_obj(path: Path) -> Surface:
             there is no face.
     """
     lines = _lines(path)
-    kinds = [_kind(line) for line in lines]
+    kinds = [line[:2].rstrip() for line in lines]  # one letter, or two of another word
     vertices, faces = ([i for i, kind in enumerate(kinds) if kind == sought] for sought in "vf")
     try:
         corners = _vertices([lines[i] for i in vertices])
         # A face counts back from the latest vertex before it.
-        sizes, rings = _faces([lines[i] for i in faces], np.searchsorted(vertices, faces))
+        sizes, rings = _faces([lines[i][1:] for i in faces], np.searchsorted(vertices, faces))
     except (ValueError, OverflowError) as error:
         number, line = _first_fault(lines)
         raise ValueError(f"{path}, line {number} cannot be read: {line!r:.80}") from error
@@ -50,11 +50,6 @@ def _lines(path: Path) -> list[str]:
     return lines
 
 
-def _kind(line: str) -> str:
-    """What a line begins with: one letter if that is its first word, or else two."""
-    return line[:2].rstrip()
-
-
 def _vertices(lines: list[str]) -> np.ndarray:
     """Lines ``v x y z`` -> (V, 3) float64; a weight or a colour may follow."""
     words = [word for line in lines for word in line.split()[1:4]]
@@ -64,10 +59,9 @@ def _vertices(lines: list[str]) -> np.ndarray:
     return corners
 
 
-def _faces(lines: list[str], known: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Lines ``f a b c``, and how many vertices come before each -> sizes (F,), corners from 0."""
-    bodies = [line[1:] for line in lines]
-    sizes = np.array([len(body.split()) for body in bodies], dtype=np.int64)
+def _faces(bodies: list[str], known: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """``a b c`` of each face, the number of vertices before it -> sizes (F,), corners from 0."""
+    sizes = np.fromiter(map(len, map(str.split, bodies)), np.int64, len(bodies))
     words = " ".join(bodies).split()
     if "/" in "".join(words):  # corner/texture/normal
         words = [word.partition("/")[0] for word in words]
@@ -82,12 +76,13 @@ def _first_fault(lines: list[str]) -> tuple[int, str]:
     """The first line that cannot be read, and its number from 1."""
     known = 0
     for number, line in enumerate(lines, 1):
+        kind = line[:2].rstrip()
         try:
-            if _kind(line) == "v":
+            if kind == "v":
                 _vertices([line])
                 known += 1
-            elif _kind(line) == "f":
-                _faces([line], np.array([known]))
+            elif kind == "f":
+                _faces([line[1:]], np.array([known]))
         except (ValueError, OverflowError):
             return number, line
     return len(lines), lines[-1]

@@ -3,12 +3,13 @@
 import signal
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import torch
 from accelerate import Accelerator
 from torch import nn
+from torch._functorch import config as functorch
 
 from gentok.nn.player import Player
 
@@ -47,6 +48,18 @@ def looking(model: nn.Module) -> Iterator[None]:
     finally:
         for module, mode in modes.items():
             module.training = mode
+
+
+@contextmanager
+def kept_buffers(compiled: bool) -> Iterator[None]:
+    """Let a compiled loss be differentiated twice while the block runs.
+
+    A loss may take gradients on its way, as the adaptive weight of a VQGAN's adversary does. Code
+    that PyTorch compiles gives the memory of its inner values away in the first backward pass,
+    unless it is told to keep it.
+    """
+    with functorch.patch(donated_buffer=False) if compiled else nullcontext():
+        yield
 
 
 @contextmanager

@@ -24,7 +24,7 @@ from gentok.nn.ghost_norm import GhostBatchNorm2d
 from gentok.nn.player import Player
 from gentok.training import shard
 from gentok.training.checkpoint import load_checkpoint, save
-from gentok.training.contexts import alone, forked_rng
+from gentok.training.contexts import alone, forked_rng, kept_buffers
 from gentok.training.loading import load_model
 from gentok.training.parameter_groups import ParameterGroup, check_groups, decay_groups, set_rate
 from gentok.training.run import Run
@@ -75,6 +75,7 @@ def fit(
     betas: tuple[float, float] = (0.9, 0.999),
     eps: float = 1e-8,
     weight_decay: float = 0.0,
+    momentum: float | None = None,
     groups: list[ParameterGroup] | None = None,
     warmup: int = 0,
     schedule: Literal["constant", "cosine", "linear", "wsd"]
@@ -96,7 +97,7 @@ def fit(
     evaluate: Callable[[int, nn.Module], dict[str, float]] | None = None,
     evaluate_every: int | None = None,
 ) -> Fit:
-    """Train a model with AdamW; the model says what its loss is.
+    """Train a model with AdamW, or SGD; the model says what its loss is.
 
     The model has ``loss(batch, step)``, or ``players()`` if it plays an adversarial game; players
     move in turn, each with its own optimiser. A model whose loss looks at the average of its own
@@ -112,6 +113,8 @@ def fit(
             as `gentok.data.folder_batches` makes, it asks for no others.
         steps: optimiser steps of each player, earlier runs of a resumed training included.
         lr: peak learning rate; ``betas``, ``eps`` and ``weight_decay`` are AdamW's.
+        momentum: of SGD in AdamW's place (``betas`` and ``eps`` then play no part, and weight decay
+            is added to the gradient), in (0, 1), or None for AdamW.
         groups: parameters with a weight decay or a learning rate of their own, such as
             `decay_groups` makes; those in no group follow ``lr`` and ``weight_decay``.
         warmup: steps over which the learning rate rises from ``lr / warmup`` to ``lr``.
@@ -156,6 +159,7 @@ def fit(
         "steps": steps, "lr": lr, "betas": list(betas), "eps": eps, "weight_decay": weight_decay,
         "warmup": warmup, "schedule": schedule, "clip": clip, "ema": ema,
         "accumulate": accumulate, "precision": precision, "seed": seed, "groups": groups,
+        "momentum": momentum,
     }  # fmt: skip
     intervals = {"log_every": log_every, "save_every": save_every, "evaluate_every": evaluate_every}
     _check(settings, intervals, resume, out)
@@ -180,6 +184,7 @@ def fit(
     with (
         run.writing(resume) as start,
         forked_rng(accelerator),
+        kept_buffers(compile),
         run.interruptible() as stop,
         run.shown(start, progress, log_every),
         _taught(model, average),
@@ -358,6 +363,8 @@ def _check(
         raise ValueError(f"clip must be above 0 or None, got {clip}")
     if not (ema is None or callable(ema)) and not 0 < ema < 1:
         raise ValueError(f"ema must lie between 0 and 1, or be None; got {ema}")
+    if (momentum := settings["momentum"]) is not None and not 0 < momentum < 1:
+        raise ValueError(f"momentum must lie between 0 and 1, or be None; got {momentum}")
     check_schedule(settings["schedule"], settings["steps"], settings["warmup"])
     if settings["precision"] not in PRECISIONS:
         raise ValueError(f"unknown precision {settings['precision']!r}; accepted: {PRECISIONS}")

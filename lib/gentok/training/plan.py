@@ -38,6 +38,7 @@ class Stage:
         lr: peak learning rate; ``betas``, ``eps`` and ``weight_decay`` are AdamW's.
         spare: words that mark parameters which weight decay spares beside biases, norms and tables
             (see `gentok.training.decay_groups`); None decays all parameters alike.
+        momentum: of SGD in AdamW's place, or None.
         warmup: steps over which the rate rises; ``schedule``: what follows.
         clip: largest norm of the gradient, or None; always stated, as papers differ in it.
         ema: decay of the average of the weights, or None.
@@ -51,6 +52,7 @@ class Stage:
     eps: float = 1e-8
     weight_decay: float = 0.0
     spare: tuple[str, ...] | None = None
+    momentum: float | None = None
     warmup: int = 0
     schedule: str | Schedule | Callable[[int], float] = "constant"
     clip: float | None = field(kw_only=True)

@@ -23,13 +23,12 @@ from gentok.training.checkpoint import digest_of, load_checkpoint, read_header, 
 from gentok.training.configs import config_of
 from gentok.training.loading import check_after, check_shapes, load_weights
 from gentok.training.machines import agreed, check_shared, from_first
+from gentok.training.optimizers import empty_memory, is_possible, moments, optimizer_for
 from gentok.training.outputs import check_place, only_writer
 from gentok.training.parameter_groups import ParameterGroup, optimiser_groups
 from gentok.training.schedules import described, knows_length
 from gentok.training.schema import RUN, check_meta
 from gentok.training.shard import slice_like, whole
-
-MOMENTS = ("step", "exp_avg", "exp_avg_sq")  # what AdamW remembers of a parameter
 
 
 class SavedRun:
@@ -59,7 +58,8 @@ class SavedRun:
         self.settings = settings
         self.recorded = {name: _recorded(value) for name, value in settings.items()}
         self.out, self.after = None if out is None else Path(out), after
-        self.optimizers = [self._adamw(player) for player in players]
+        self.moments = moments(settings)
+        self.optimizers = [self._optimizer(player) for player in players]
         self.ema = average
         self.history: list[dict[str, float]] = []
         self._began, self._earlier = time.monotonic(), 0.0
@@ -153,10 +153,10 @@ class SavedRun:
             load_weights(self.ema, tensors, "ema.", source)
         for optimizer, names in zip(self.optimizers, self._names(), strict=True):
             for name, parameter in names.items():
-                if f"optimizer.{name}.step" in tensors:
+                if f"optimizer.{name}.{self.moments[0]}" in tensors:
                     optimizer.state[parameter] = {
                         moment: self._moment(tensors[f"optimizer.{name}.{moment}"], parameter)
-                        for moment in MOMENTS
+                        for moment in self.moments
                     }
         return meta["step"]
 
@@ -165,12 +165,8 @@ class SavedRun:
         known = slices.shapes(self.out, there)
         for optimizer, names in zip(self.optimizers, self._names(), strict=True):
             for name, parameter in names.items():
-                if f"optimizer.{name}.step" in known:
-                    optimizer.state[parameter] = {
-                        "step": torch.zeros((), device=parameter.device),
-                        "exp_avg": torch.zeros_like(parameter),
-                        "exp_avg_sq": torch.zeros_like(parameter),
-                    }
+                if f"optimizer.{name}.{self.moments[0]}" in known:
+                    optimizer.state[parameter] = empty_memory(self.settings, parameter)
         slices.read(self.out, there, self._tensors())
 
     def _read(self, found: dict[str, Tensor]) -> dict[str, Any] | None:
@@ -199,22 +195,16 @@ class SavedRun:
         """Refuse moments that are not of these parameters, or that no training leaves behind."""
         left = {name for name in tensors if name.startswith("optimizer.")}
         for name, parameter in (item for names in self._names() for item in names.items()):
-            keys = {moment: f"optimizer.{name}.{moment}" for moment in MOMENTS}
+            keys = {moment: f"optimizer.{name}.{moment}" for moment in self.moments}
             there = left & set(keys.values())
             left -= there
             if not there:  # a parameter that no loss has reached
                 continue
             if len(there) < len(keys):
-                raise ValueError(f"{source} is damaged: {name} lacks some of {', '.join(MOMENTS)}")
-            step, mean, square = (tensors[key] for key in keys.values())
-            fits = mean.shape == square.shape == parameter.shape and step.numel() == 1
-            if not (
-                fits
-                and 1 <= step.item() <= done
-                and mean.isfinite().all()
-                and square.isfinite().all()
-                and (square >= 0).all()
-            ):
+                lacking = ", ".join(self.moments)
+                raise ValueError(f"{source} is damaged: {name} lacks some of {lacking}")
+            memory = {moment: tensors[key] for moment, key in keys.items()}
+            if not is_possible(memory, parameter, done):
                 raise ValueError(f"{source} is damaged: the optimiser's memory of {name} is wrong")
         if left:
             raise ValueError(f"{source} is of another model or preset: it has {min(left)}")
@@ -231,17 +221,11 @@ class SavedRun:
             if there != here and not longer:
                 raise ValueError(f"cannot resume {source}: {name} was {there}, now it is {here}")
 
-    def _adamw(self, player: Player) -> torch.optim.AdamW:
-        device = self.accelerator.device.type
+    def _optimizer(self, player: Player) -> torch.optim.Optimizer:
         names = {id(p): name for name, p in self.model.named_parameters()}
         decay, groups = self.settings["weight_decay"], self.settings["groups"] or []
-        return torch.optim.AdamW(
-            optimiser_groups(player.parameters, names, groups, decay),
-            lr=self.settings["lr"],
-            betas=tuple(self.settings["betas"]),
-            eps=self.settings["eps"],
-            fused=device in ("cpu", "cuda", "mps", "xpu"),
-        )
+        divided = optimiser_groups(player.parameters, names, groups, decay)
+        return optimizer_for(divided, self.settings, self.accelerator.device.type)
 
     @staticmethod
     def _moment(stored: Tensor, parameter: nn.Parameter) -> Tensor:

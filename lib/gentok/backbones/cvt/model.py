@@ -91,6 +91,15 @@ SMALL = CvTConfig(
     init_std=0.1,
 )
 
+W24 = CvTConfig(
+    image_size=384,
+    widths=(192, 768, 1024),
+    depths=(2, 2, 20),
+    num_heads=(3, 12, 16),
+    drop_path=(0.0, 0.0, 0.3),
+    published_params=277_196_392,
+)
+
 PRESETS: dict[str, CvTConfig] = {
     "tiny": replace(SMALL, drop_path=(0.0, 0.0, 0.1)),  # 15 photographs that patches are cut from
     "study-32": replace(SMALL, num_classes=5),  # five kinds of shape, at one side
@@ -98,14 +107,11 @@ PRESETS: dict[str, CvTConfig] = {
     # published_params: the released code; the paper rounds to 19.98, 31.54 and 276.7 millions.
     "cvt-13": CvTConfig(published_params=19_997_480),
     "cvt-21": CvTConfig(depths=(1, 4, 16), published_params=31_622_696),
-    "cvt-w24": CvTConfig(
-        image_size=384,
-        widths=(192, 768, 1024),
-        depths=(2, 2, 20),
-        num_heads=(3, 12, 16),
-        drop_path=(0.0, 0.0, 0.3),
-        published_params=277_196_392,
-    ),
+    "cvt-w24": W24,
+    # Trained at 224 pixels first, then tuned at 384; nothing is tied to the side of the picture.
+    "cvt-13-384": CvTConfig(image_size=384, published_params=19_997_480),
+    "cvt-21-384": CvTConfig(image_size=384, depths=(1, 4, 16), published_params=31_622_696),
+    "cvt-w24-22k": replace(W24, image_size=224, num_classes=21_841, published_params=None),
 }
 
 

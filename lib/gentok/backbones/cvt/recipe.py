@@ -5,8 +5,13 @@ cosine, 5 epochs of warm-up, weight decay on matrices alone, RandAugment, mixup 
 label smoothing 0.1, random erasing 0.25, stochastic depth, a floor of 1e-5. (The paper prints a
 rate of 0.02; its code has 2e-3. A colour jitter stands in its configuration, but the library that
 it calls drops it where RandAugment is on.) CvT-21 sees every picture of a batch three times, each
-time changed in another way (repeated augmentation; the number is that of timm). Left out:
-fine-tuning at 384 pixels, which uses SGD.
+time changed in another way (repeated augmentation; the number is that of timm).
+
+At 384 pixels a network is tuned that was trained at 224 before: CvT-13 and CvT-21 by the plan
+above, CvT-W24 on the 21,841 classes of ImageNet-22k. As published: SGD with momentum 0.9, 20,000
+steps of 512. Not stated, and taken from the tuning of ViT (Dosovitskiy et al. 2021, appendix
+B.1.1), which the paper follows: rate 0.01 with cosine decay, no weight decay, gradients clipped at
+norm 1, plain crops, nothing mixed; 90 epochs on ImageNet-22k.
 
 The small presets see shapes of the procedural world or patches of photographs, each picture a few
 times at most, and nothing is mixed: regularisation of that kind pays over hundreds of epochs.
@@ -36,6 +41,7 @@ from gentok.data.folder import find, missing
 from gentok.data.image_folder import folder_batches
 from gentok.data.mixing import erased, mixed
 from gentok.data.plain_shapes import EASIEST
+from gentok.data.random_crop import random_crop
 from gentok.show.media import DRAWINGS
 from gentok.training.loop import Schedule, fit, load_model
 from gentok.training.parameter_groups import SPARED
@@ -45,9 +51,12 @@ from gentok.training.stages import stage
 from gentok.training.weights import Weights
 
 Batches = Callable[[int], dict[str, Tensor]]
-FOLDER = "images"  # of GENTOK_DATA, one sub-folder a class, for presets of large images
+# Of GENTOK_DATA, one sub-folder a class, for presets of large images.
+FOLDER, LARGER = "images", "images22k"
 SAMPLES = DRAWINGS  # what `sample` writes
 IMAGENET, EPOCHS, BATCH = 1_281_167, 300, 2048
+IMAGENET_22K, EPOCHS_22K = 14_197_122, 90
+TUNED_STEPS, TUNED_BATCH = 20_000, 512
 MICRO_BATCH = 256  # images that share batch statistics, as in the paper's code
 UNSEEN = (64, 80)  # sides in pixels, multiples of 16: every grid is halved without a rest
 
@@ -59,7 +68,7 @@ class Plan:
     Args:
         data: ``"shapes"`` of the procedural world, ``"photographs"`` (which of the embedded ones a
             patch comes from), or ``"folder"``: ImageNet's layout under
-            ``GENTOK_DATA/images/<class>/``.
+            ``GENTOK_DATA/images/<class>/``, or ``images22k/<class>/``.
         kinds: names of the classes, but for a folder.
         pictures: how many shapes or patches, at each side.
         sides: of the pictures, in pixels; ``alone``: steps at the first, then they take turns.
@@ -67,6 +76,7 @@ class Plan:
         mixing: whether pictures and labels are mixed, smoothed and erased.
         repeats: rows of a batch that show one picture of a folder, each changed in its own way.
         rival: position tables of a second network, trained alike; None trains none.
+        before: the preset whose network is tuned; None starts anew.
     """
 
     data: str
@@ -79,9 +89,11 @@ class Plan:
     mixing: bool = False
     repeats: int = 1
     rival: str | None = None
+    before: str | None = None
 
 
-PUBLISHED = {"cvt-13": 0.05, "cvt-21": 0.1, "cvt-w24": 0.1}  # weight decay
+PUBLISHED = {"cvt-13": 0.05, "cvt-21": 0.1, "cvt-w24-22k": 0.1}  # weight decay
+TUNED = {"cvt-13-384": "cvt-13", "cvt-21-384": "cvt-21", "cvt-w24": "cvt-w24-22k"}  # from
 REPEATS = {"cvt-21": 3}  # of a picture in a batch
 
 
@@ -94,6 +106,8 @@ def plan(preset: str, profile: Profile) -> Plan:
     size = preset_of(PRESETS, preset)
     if preset in PUBLISHED:
         return _published(size, profile, PUBLISHED[preset], REPEATS.get(preset, 1))
+    if preset in TUNED:
+        return _tuned(size, profile, TUNED[preset])
     small = Stage(
         steps=profile.pick(smoke=4, cpu=600, gpu=20_000),
         batch_size=profile.pick(smoke=8, cpu=32, gpu=128),
@@ -123,10 +137,11 @@ def plan(preset: str, profile: Profile) -> Plan:
 
 
 def _published(size: CvTConfig, profile: Profile, weight_decay: float, repeats: int) -> Plan:
-    epoch = IMAGENET / BATCH  # steps
+    pictures, epochs = (IMAGENET_22K, EPOCHS_22K) if _is_larger(size) else (IMAGENET, EPOCHS)
+    epoch = pictures / BATCH  # steps
     batch_size = profile.pick(smoke=8, cpu=32, gpu=BATCH)
     classifier = Stage(
-        steps=profile.pick(smoke=4, cpu=600, gpu=round(EPOCHS * epoch)),
+        steps=profile.pick(smoke=4, cpu=600, gpu=round(epochs * epoch)),
         batch_size=batch_size,
         lr=2e-3,
         weight_decay=weight_decay,
@@ -139,6 +154,26 @@ def _published(size: CvTConfig, profile: Profile, weight_decay: float, repeats: 
     )
     sides = (size.image_size,)
     return Plan("folder", (), 0, sides, size, classifier, mixing=True, repeats=repeats)
+
+
+def _tuned(size: CvTConfig, profile: Profile, before: str) -> Plan:
+    batch_size = profile.pick(smoke=8, cpu=32, gpu=TUNED_BATCH)
+    classifier = Stage(
+        steps=profile.pick(smoke=4, cpu=600, gpu=TUNED_STEPS),
+        batch_size=batch_size,
+        lr=0.01,
+        momentum=0.9,
+        schedule="cosine",
+        clip=1.0,
+        accumulate=max(1, batch_size // MICRO_BATCH),
+        precision="bf16" if profile.name == "gpu" else "no",
+    )
+    return Plan("folder", (), 0, (size.image_size,), size, classifier, before=before)
+
+
+def _is_larger(size: CvTConfig) -> bool:
+    """Whether the network tells the classes of ImageNet-22k apart."""
+    return size.num_classes > PRESETS["cvt-13"].num_classes
 
 
 def plain_rival(size: CvTConfig) -> ViTConfig:
@@ -183,8 +218,9 @@ def draws(task: Plan, seed: int) -> Batches:
     """
     size, rows = task.size, task.classifier.batch_size
     if task.data == "folder":
+        crop = augmented_crop if task.mixing else random_crop
         draw, num_classes = folder_batches(
-            _folder(size), size.image_size, rows, seed, augmented_crop, task.repeats
+            _folder(size), size.image_size, rows, seed, crop, task.repeats
         )
         if num_classes > size.num_classes:
             raise ValueError(f"num_classes: the data have {num_classes}, got {size.num_classes}")
@@ -200,7 +236,9 @@ def draws(task: Plan, seed: int) -> Batches:
 
 
 def train(preset: str, profile: Profile, *, out: str | Path | None, resume: bool, seed: int) -> CvT:
-    """Train a classifier, and before it the plan's rival, which is kept beside it.
+    """Train a classifier, and before it what the plan names: a rival, or the network to be tuned.
+
+    Their checkpoints are kept beside it.
 
     Returns:
         the network in eval mode.
@@ -213,18 +251,41 @@ def train(preset: str, profile: Profile, *, out: str | Path | None, resume: bool
     if task.rival is not None:
         tables = replace(task.size, position=task.rival)
         _fit(tables, task, profile, stage(out, "tables"), resume, seed)
-    return _fit(task.size, task, profile, out, resume, seed)
+    if task.before is None:
+        return _fit(task.size, task, profile, out, resume, seed)
+    first = stage(out, "at224")
+    earlier = train(task.before, profile, out=first, resume=resume, seed=seed)
+    return _fit(task.size, task, profile, out, resume, seed, earlier, first)
 
 
 def _fit(
-    size: CvTConfig, task: Plan, profile: Profile, out: str | Path | None, resume: bool, seed: int
+    size: CvTConfig,
+    task: Plan,
+    profile: Profile,
+    out: str | Path | None,
+    resume: bool,
+    seed: int,
+    earlier: CvT | None = None,
+    after: Path | None = None,
 ) -> CvT:
     draw = draws(task, seed)
     if task.mixing:
         draw = erased(mixed(draw, size.num_classes, seed=seed), 0.25, seed)
-    model = start(build, size, task.size, seed).to(profile.device)
+    model = start(build, size, task.size, seed)
+    if earlier is not None:
+        tune_from(model, earlier)
+    model.to(profile.device)
     arguments = task.classifier.fit_arguments(model)
-    return fit(model, draw, **arguments, seed=seed, out=out, resume=resume).model
+    return fit(model, draw, **arguments, seed=seed, out=out, resume=resume, after=after).model
+
+
+def tune_from(model: CvT, earlier: CvT) -> None:
+    """Start from the weights of a trained network; a head for other classes starts at zero."""
+    weights = earlier.state_dict()
+    if earlier.config.num_classes != model.config.num_classes:
+        head = {name: torch.zeros_like(value) for name, value in model.head.state_dict().items()}
+        weights |= {f"head.{name}": value for name, value in head.items()}
+    model.load_state_dict(weights)
 
 
 def sample(checkpoint: str | Path, out: str | Path, *, n: int, seed: int) -> None:
@@ -238,7 +299,7 @@ def sample(checkpoint: str | Path, out: str | Path, *, n: int, seed: int) -> Non
     """
     import matplotlib.pyplot as plt  # slow to import
 
-    model = load_model(checkpoint, CvTConfig, build)
+    model = load_model(checkpoint, CvTConfig, build, after=_earlier(Path(checkpoint)))
     test = _test_images(model.config, n, seed)
     image = test.floats()
     with torch.no_grad():
@@ -279,10 +340,17 @@ def _test_images(config: CvTConfig, n: int, seed: int) -> ImageSet:
 
 
 def _folder(config: CvTConfig) -> Path:
-    folder = find(FOLDER)
+    name = LARGER if _is_larger(config) else FOLDER
+    folder = find(name)
     if folder is None:
-        raise missing(f"images of {config.image_size} pixels", f"{FOLDER}/<class>/*.jpg")
+        raise missing(f"images of {config.image_size} pixels", f"{name}/<class>/*.jpg")
     return folder
+
+
+def _earlier(checkpoint: Path) -> Path | None:
+    """The checkpoint of the network that this one was tuned from, if there is one."""
+    first = stage(checkpoint, "at224")
+    return first if first.is_file() else None
 
 
 def _collect(checkpoint: str | Path) -> dict[str, nn.Module]:

@@ -89,12 +89,13 @@ def humanml3d() -> Clips:
     if listed is None:
         raise missing("HumanML3D (features of 263 numbers)", f"{FOLDER}/train.txt")
     clips, folder = Clips(motions=[]), listed.parent
+    vectors, texts = folder / "new_joint_vecs", folder / "texts"
     for name in read_text(listed).split():
-        path, words = folder / "new_joint_vecs" / f"{name}.npy", folder / "texts" / f"{name}.txt"
-        if not (path.is_file() and words.is_file()):
-            continue  # the public list names a few clips that its own files lack
+        path = vectors / f"{name}.npy"
         try:
-            array, lines = _features(path), read_text(words).splitlines()
+            array, lines = _features(path), read_text(texts / f"{name}.txt").splitlines()
+        except FileNotFoundError:
+            continue  # the public list names a few clips that its own files lack
         except ValueError as error:
             warnings.warn(f"{error}; the clip is left out", stacklevel=2)
             continue
