@@ -18,7 +18,7 @@ from gentok.base.masked.groups import Groups, State, take
 from gentok.base.masked.unmask import Schedule, generate
 from gentok.nn.attention import SelfAttention
 from gentok.nn.blocks import AdaLNBlock
-from gentok.nn.position import LabelEmbedding, check_label
+from gentok.nn.position import LabelEmbedding, check_label, labels_to_draw
 from gentok.nn.transformer import Mlp, Modulation, init_linears_xavier
 
 
@@ -221,22 +221,18 @@ class MaskedTokenModel(nn.Module, ABC):
         return min(max(round(config.num_tokens * ratio), 1), config.num_tokens - 1)
 
     @torch.no_grad()
-    def sample(self, n: int, label: Tensor | None = None, **schedule) -> Tensor:
+    def sample(self, n: int, label: int | Tensor | None = None, **schedule) -> Tensor:
         """Generate codes.
 
         Args:
             n: number of samples.
-            label: (n,) int64 classes; drawn at random if None.
+            label: (n,) int64 classes, one for all, or None for random ones.
             schedule: fields of :class:`gentok.base.masked.unmask.Schedule` to change.
 
         Returns:
             (n, N) int64 in [0, K).
         """
-        if label is None:
-            device = self.head.bias.device
-            label = torch.randint(self.config.num_classes, (n,), device=device)
-        if len(label) != n:
-            raise ValueError(f"label must have n={n} entries, got {len(label)}")
+        label = labels_to_draw(n, label, self.config.num_classes).to(self.head.bias.device)
         return generate(self, label, replace(self.config.schedule, **schedule))
 
     def _check(self, codes: Tensor, label: Tensor) -> None:
