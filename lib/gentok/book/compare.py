@@ -37,6 +37,7 @@ from gentok.nn.latents import encode_all
 from gentok.show.plot import MARKERS, use_style
 from gentok.tokens.atvc import DVAE, draw_orders, paint
 
+COMMAND = "python -m gentok.book.compare"  # writes the tables
 HELD_OUT = 99_991  # the seed of pictures that no training draws
 COUNT = 512  # pictures
 LOSS = 0.1  # dB that rounding may cost
@@ -327,13 +328,13 @@ def main() -> int:
     return 0
 
 
-def between(text: str, title: str, new: str) -> str:
-    """The page with what stands between the marks of a set of pictures exchanged.
+def between(text: str, title: str, new: str, command: str = COMMAND) -> str:
+    """The page with what stands between the marks of a table, made by a command, exchanged.
 
     Raises:
         ValueError: if the marks are missing.
     """
-    begin, end = f"<!-- {title}: made by `python -m gentok.book.compare` -->", "<!-- end -->"
+    begin, end = f"<!-- {title}: made by `{command}` -->", "<!-- end -->"
     before, first, rest = text.partition(begin)
     _, last, after = rest.partition(end)
     if not (first and last):
