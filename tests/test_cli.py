@@ -87,7 +87,8 @@ def gentok(capsys, *words):
 def test_list(capsys):
     code, out, err = gentok(capsys, "list", "--json")
     rows = json.loads(out)
-    assert (code, err, len(rows)) == (0, "", 34)
+    assert (code, err, len(rows)) == (0, "", 34 + 1)
+    assert [row["slug"] for row in rows if row["part"] == "base"] == ["kl_vae"]
     assert set(rows[0]) == {
         "slug", "part", "title", "year", "arxiv", "key", "summary", "state"
     }  # fmt: skip
