@@ -29,7 +29,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
     help="Generative Tokenizers: 34 published systems, to look at, train and sample; and beside "
-    "them base tokenizers, such as kl_vae.",
+    "them kl_vae, a base tokenizer, and axial_video, a variant.",
     epilog="Start with: gentok list · gentok info fa_vae · gentok train fa_vae --profile smoke",
 )
 
@@ -38,7 +38,7 @@ class _Stopped(Exception):
     """Ctrl-C, with what to say about it."""
 
 
-Slug = Annotated[str, typer.Argument(help="A system or a base, as `gentok list` prints it.")]
+Slug = Annotated[str, typer.Argument(help="A system, base or variant, as `gentok list` prints it.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Preset = Annotated[str, typer.Option(help="A size; `gentok info SLUG` lists them.")]
 Seed = Annotated[
@@ -68,7 +68,7 @@ def options(
 
 @app.command("list", epilog="Example: gentok list --json")
 def list_systems(as_json: Json = False) -> None:
-    """List all systems of the book, and last the base tokenizers that train by themselves."""
+    """List all systems of the book, and last what trains beside them: bases and variants."""
     known = (*registry.systems(), *bases.bases())
     if as_json:
         _print_json([_facts(system) for system in known])

@@ -1,7 +1,8 @@
-"""What `gentok` can train beside the systems: base tokenizers that have no chapter of their own.
+"""What `gentok` can train beside the systems: bases and variants without a chapter of their own.
 
-A base stands in ``lib/gentok/base/<slug>.py``, and how it is trained in ``<slug>_recipe.py`` beside
-it. The command takes both alike, so `get`, `load` and `recipe` here answer for systems, too.
+A base is a tokenizer that systems build on; a variant is a system's model for other data. Each is
+one module, and how it is trained stands in ``<module>_recipe`` beside it. The command takes them as
+it takes systems, so `get`, `load` and `recipe` here answer for systems, too.
 """
 
 import importlib
@@ -10,11 +11,11 @@ from types import ModuleType
 from gentok.book import registry
 from gentok.book.registry import System
 
-PART = "base"  # in place of a part of the book
+BASE, VARIANT = "base", "variant"  # in place of a part of the book
 _BASES = (
     System(
         slug="kl_vae",
-        part=PART,
+        part=BASE,
         title="High-Resolution Image Synthesis with Latent Diffusion Models",
         year=2021,
         arxiv="2112.10752",
@@ -22,17 +23,27 @@ _BASES = (
         summary="The autoencoder of latent diffusion, as Stable Diffusion and VA-VAE have it.",
         module="gentok.base.kl_vae",
     ),
+    System(
+        slug="axial_video",
+        part=VARIANT,
+        title="Axial Attention in Multidimensional Transformers",
+        year=2019,
+        arxiv="1912.12180",
+        key=registry.get("axial").key,
+        summary="The Axial Transformer for clips, with time as a third axis of its encoder.",
+        module="gentok.tokens.axial.video",
+    ),
 )
 _BY_SLUG = {base.slug: base for base in _BASES}
 
 
 def bases() -> tuple[System, ...]:
-    """All bases that the command trains."""
+    """All bases and variants that the command trains."""
     return _BASES
 
 
 def get(slug: str) -> System:
-    """Return the base or the system of that slug.
+    """Return the base, variant or system of that slug.
 
     Raises:
         ValueError: as `registry.get`.
@@ -41,7 +52,7 @@ def get(slug: str) -> System:
 
 
 def load(slug: str) -> ModuleType:
-    """Import the module of a base or a system.
+    """Import the module of a base, variant or system.
 
     Raises:
         ValueError: as `registry.load`.
@@ -50,7 +61,7 @@ def load(slug: str) -> ModuleType:
 
 
 def recipe(slug: str) -> ModuleType:
-    """Import how a base or a system is trained.
+    """Import how a base, variant or system is trained.
 
     Raises:
         ValueError: as `registry.load`.
