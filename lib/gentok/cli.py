@@ -319,7 +319,10 @@ def run(arguments: list[str]) -> int:
 def _explained(error: Exception) -> str:
     """What went wrong, in words; for what nobody foresaw its kind and how to see more."""
     if hasattr(error, "format_message"):  # typer's own: a wrong option, a missing argument
-        return f"{error.format_message()} (see gentok --help)"
+        context = getattr(error, "ctx", None)
+        return (
+            f"{error.format_message()} (see {context.command_path if context else 'gentok'} --help)"
+        )
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
         return f"too little memory: {error}"
     if isinstance(error, (ValueError, OSError, FloatingPointError)) and str(error):
