@@ -87,7 +87,9 @@ def gentok(capsys, *words):
 def test_list(capsys):
     code, out, err = gentok(capsys, "list", "--json")
     rows = json.loads(out)
-    assert (code, err, len(rows)) == (0, "", 34)
+    assert (code, err, len(rows)) == (0, "", 34 + 2)
+    beside = {row["slug"]: row["part"] for row in rows[34:]}
+    assert beside == {"kl_vae": "base", "axial_video": "variant"}
     assert set(rows[0]) == {
         "slug", "part", "title", "year", "arxiv", "key", "summary", "state"
     }  # fmt: skip

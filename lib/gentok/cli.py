@@ -21,14 +21,15 @@ from rich.console import Console
 from rich.table import Table
 
 import gentok
-from gentok.book import records, registry
+from gentok.book import bases, records, registry
 
 # torch takes seconds to import, so each command imports what it needs.
 app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
-    help="Generative Tokenizers: 34 published systems, to look at, train and sample.",
+    help="Generative Tokenizers: 34 published systems, to look at, train and sample; and beside "
+    "them kl_vae, a base tokenizer, and axial_video, a variant.",
     epilog="Start with: gentok list · gentok info fa_vae · gentok train fa_vae --profile smoke",
 )
 
@@ -37,7 +38,7 @@ class _Stopped(Exception):
     """Ctrl-C, with what to say about it."""
 
 
-Slug = Annotated[str, typer.Argument(help="A system, as `gentok list` prints it.")]
+Slug = Annotated[str, typer.Argument(help="A system, base or variant, as `gentok list` prints it.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Preset = Annotated[str, typer.Option(help="A size; `gentok info SLUG` lists them.")]
 Seed = Annotated[
@@ -67,12 +68,13 @@ def options(
 
 @app.command("list", epilog="Example: gentok list --json")
 def list_systems(as_json: Json = False) -> None:
-    """List all systems of the book."""
+    """List all systems of the book, and last what trains beside them: bases and variants."""
+    known = (*registry.systems(), *bases.bases())
     if as_json:
-        _print_json([_facts(system) for system in registry.systems()])
+        _print_json([_facts(system) for system in known])
         return
     table = Table("slug", "part", "year", "state", "what it does", title="Systems")
-    for system in registry.systems():
+    for system in known:
         table.add_row(system.slug, system.part, str(system.year), system.state, system.summary)
     Console().print(table)
 
@@ -84,7 +86,7 @@ def info(slug: Slug, preset: Preset = "tiny", as_json: Json = False) -> None:
     The model is built without memory for its weights, so that any size can be asked for. FLOPs are
     those of one forward pass of the loss on a batch of one, counted as two per multiply-add.
     """
-    system = registry.get(slug)
+    system = bases.get(slug)
     facts = _facts(system)
     if system.module is not None:
         facts |= _size(slug, preset)
@@ -148,7 +150,7 @@ def train(
     run that was stopped or killed goes on with --resume, to the same result bit for bit.
     """
     chosen = _profile(profile)
-    recipe = registry.recipe(slug)
+    recipe = bases.recipe(slug)
     preset = preset or _default_preset(recipe, chosen.name)
     _preset(slug, preset)
     out = out or Path("runs") / f"{slug}-{preset}-{chosen.name}.safetensors"
@@ -187,10 +189,10 @@ def sample(
     """Draw samples, or reconstructions from a tokenizer, and write them to a file."""
     from gentok.training.outputs import check_place, whole_file
 
-    registry.load(slug)
+    bases.load(slug)
     if not checkpoint.is_file():
         raise FileNotFoundError(f"--from: no checkpoint at {checkpoint}")
-    recipe = registry.recipe(slug)
+    recipe = bases.recipe(slug)
     kinds = getattr(recipe, "SAMPLES", None)
     if kinds and out.suffix.lower() not in kinds:
         raise ValueError(f"--out: {slug} writes {', '.join(kinds)}; got {out.name}")
@@ -214,11 +216,11 @@ def evaluate(
     as_json: Json = False,
 ) -> None:
     """Measure a checkpoint on held-out items, by the number that the paper reports."""
-    registry.load(slug)
-    recipe = registry.recipe(slug)
+    bases.load(slug)
+    recipe = bases.recipe(slug)
     if not hasattr(recipe, "evaluate"):
-        able = [s.slug for s in registry.systems() if s.module]
-        able = [name for name in able if hasattr(registry.recipe(name), "evaluate")]
+        able = [s.slug for s in (*registry.systems(), *bases.bases()) if s.module]
+        able = [name for name in able if hasattr(bases.recipe(name), "evaluate")]
         raise ValueError(f"{slug} has no number of its own; accepted: {', '.join(able)}")
     if not checkpoint.is_file():
         raise FileNotFoundError(f"--from: no checkpoint at {checkpoint}")
@@ -317,7 +319,10 @@ def run(arguments: list[str]) -> int:
 def _explained(error: Exception) -> str:
     """What went wrong, in words; for what nobody foresaw its kind and how to see more."""
     if hasattr(error, "format_message"):  # typer's own: a wrong option, a missing argument
-        return f"{error.format_message()} (see gentok --help)"
+        context = getattr(error, "ctx", None)
+        return (
+            f"{error.format_message()} (see {context.command_path if context else 'gentok'} --help)"
+        )
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
         return f"too little memory: {error}"
     if isinstance(error, (ValueError, OSError, FloatingPointError)) and str(error):
@@ -371,7 +376,7 @@ def _default_preset(recipe: Any, profile: str) -> str:
 
 def _preset(slug: str, preset: str) -> Any:
     """The configuration of a system's preset."""
-    presets = registry.load(slug).PRESETS
+    presets = bases.load(slug).PRESETS
     if preset not in presets:
         hint = registry.nearest(preset, list(presets))
         raise ValueError(f"{slug} has no preset {preset!r}{hint}; accepted: {', '.join(presets)}")
@@ -424,7 +429,7 @@ def _size(slug: str, preset: str) -> dict[str, Any]:
 
     from gentok.measure.cost import count_flops, count_parameters
 
-    config, module = _preset(slug, preset), registry.load(slug)
+    config, module = _preset(slug, preset), bases.load(slug)
     with torch.device("meta"):
         model = module.build(config)
     batch = module.example(config, batch_size=1, device="meta")

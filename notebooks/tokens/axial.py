@@ -982,8 +982,9 @@ page.say("{lines}", lines="\n".join(lessons))
 # had an hour of one core and write two bold faces of one family; both judges
 # read {glue:text}`axial_legible` of their samples. The same training on
 # *handwritten* digits of this size left many more samples illegible: hands
-# vary more than that hour could teach. The judges read shapes, not beauty. The
-# paper's video model is not included.
+# vary more than that hour could teach. The judges read shapes, not beauty. A
+# model of clips is in the library (`gentok train axial_video`); the released
+# code holds none, so its sizes are ours, and it is not trained here.
 #
 # ## Exercises
 #

@@ -33,7 +33,11 @@ CHECK = re.compile(r"^check\.\w+\(\w+\)$", re.M)
 BEGIN, END = "### BEGIN SOLUTION", "### END SOLUTION"
 OFTEN = ("torch", "F", "np", "math")  # names that answers use, whatever the solution does
 SECONDS = 120  # that one cell may take
-CONFIGURATION = 'c = get_config()\nc.CourseDirectory.course_id = "generative_tokenizers"\n'
+# Nothing stands in the place of a solution but the exercise's own `...`.
+CONFIGURATION = """c = get_config()
+c.CourseDirectory.course_id = "generative_tokenizers"
+c.ClearSolutions.code_stub = {"python": ""}
+"""
 INTRODUCTION = """# Exercises: {title}
 
 Put your own code in the place of each `...` and run the cell below it: it says nothing if the
@@ -111,7 +115,8 @@ def assignment(notebook, part: str, slug: str, solutions: bool):
     cells.append(new_code_cell(_imports(notebook, asked)))
     for exercise in asked:
         words = f"## {exercise.title} ({_points(exercise.points)})\n\n{exercise.text}"
-        answer = f"{BEGIN}\n{exercise.solution}\n{END}" if solutions else exercise.stub
+        solved = f"{exercise.stub}\n{BEGIN}\n{exercise.solution}\n{END}"
+        answer = solved if solutions else exercise.stub
         question = f"verdict = {exercise.check}\nassert verdict.correct, verdict"
         cells += [
             new_markdown_cell(words),

@@ -7,7 +7,7 @@ encoder of row and column layers without masks. One decoder serves all planes.
 
 Here are the published model of the code (its SlicedChannelModel), its variant that stacks the
 planes as extra rows (MultiChannelTransformer2d), and the paper's variant with an LSTM along the
-row. The paper's video model is left out: what we know of it is not enough to rebuild it.
+row. For clips see `gentok.tokens.axial.video`.
 
 Shapes: B batch, C channels, H W pixels, D features, K values of a sub-pixel.
 """
