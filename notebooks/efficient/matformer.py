@@ -703,7 +703,7 @@ arms = {
     "nested, X": {"stage": ONE},
     "joint, X": {"stage": ONE, "kind": "joint"},
 }
-runs = study.ablate("language", run_arm, arms, seeds=(0, 1, 2))
+runs = study.ablate("language", run_arm, arms, seeds=range(3, 9))
 
 # %% tags=["hide-input"]
 summarize(runs, ["loss_S", "loss_XL", "agreement", "overlap"])
