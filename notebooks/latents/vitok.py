@@ -665,7 +665,7 @@ widths = study.ablate(
         "c = 4, unit variance": {"channels": 4, "normalized": True},
         "c = 64, unit variance": {"channels": 64, "normalized": True},
     },
-    seeds=range(6),
+    seeds=range(5),
 )
 
 # %% tags=["hide-input"]
