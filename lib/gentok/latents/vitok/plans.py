@@ -185,8 +185,8 @@ def drawing(latent_channels: int, profile: Profile) -> Plan:
     Five shapes in the middle of grey floors: little to learn, so that a small generator draws
     them soon. The pictures come from `centred_shapes`, not from `recipe.source`.
     """
-    first = _small(profile, 16, smoke=4, cpu=500)
-    generator = _generator(profile, smoke=4, cpu=800)
+    first = _small(profile, 16, smoke=4, cpu=800)
+    generator = _generator(profile, smoke=4, cpu=1400)
     pictures = profile.pick(smoke=32, cpu=4096)
     size = cell(8, latent_channels)
     return Plan("centred", pictures, size, first, None, DITS["tiny"], generator, {})
