@@ -681,7 +681,8 @@ page.say("{lines}", lines="\n".join(lessons))
 # mean over all that a graph allows, and hides that there are many; the edges
 # back, the start of the last bias, the symmetric Laplacian and the patch-wise
 # encoder are ours. The image transformer was trained once: what is shown of it
-# are no claims. No arm trains both transformers together on predicted layouts.
+# are no claims. No arm trains both transformers together on predicted layouts;
+# that stage is built, and a test sees both of its losses fall.
 #
 # ## Exercises
 #

@@ -7,6 +7,7 @@ import pytest
 import torch
 from PIL import Image
 
+from gentok.data import batches, centred_shapes
 from gentok.latents.vitok import plans, recipe
 from gentok.latents.vitok.crop import gentle_crop
 from gentok.latents.vitok.dit import ViTokDiT, ViTokDiTConfig
@@ -108,6 +109,21 @@ def test_all_stages_train_resume_and_draw(tmp_path, monkeypatch):
         recipe.sample(out, path, n=8, seed=1)
     with Image.open(pictures[0]) as a, Image.open(pictures[1]) as b:
         assert a.size == (8 * 32, 32) and a.tobytes() == b.tobytes()
+
+
+def test_a_generator_of_given_pictures_keeps_the_scale_of_codes_or_loses_it():
+    task = plans.drawing(64, SMOKE)
+    assert task.size.floats == 1024 < 3 * 32**2 and task.size.patch_size == 8
+    torch.manual_seed(0)
+    model, draw = build(task.size), batches(centred_shapes(8, 32, 0), 4, 0)
+    options = {"draw": draw, "progress": False}
+    kept, lost = (
+        recipe.train_generator(task, model, 5, 0, normalized=asked, **options).model
+        for asked in (False, None)
+    )
+    assert kept.config.latent_shape == (64, 4, 4) and kept.config.num_classes == 5
+    assert torch.equal(kept.latent_std, torch.ones(64)) and not kept.latent_mean.any()
+    assert lost.latent_std.std() > 0 and lost.latent_mean.any()
 
 
 def test_companions_and_reconstructions(tmp_path, monkeypatch):

@@ -25,6 +25,7 @@ from gentok.tokens.sg2im.plans import plan
 from gentok.tokens.sg2im.readout import entropy_of, obeyed, stated, turned
 from gentok.tokens.sg2im.tokenizer import build_tokenizer
 from gentok.tokens.sg2im.tokens import LayoutTokens
+from gentok.training.loop import fit
 from gentok.training.profiles import Profile
 
 SMALL = GraphConfig(
@@ -547,6 +548,18 @@ def test_players():
     assert [p.name for p in whole("true")[0].players()] == ["image"]
     with pytest.raises(ValueError, match="layouts"):
         replace(PRESETS["tiny"], layouts="some")
+
+
+def test_joint_steps_lower_both_losses():
+    """Boxes come nearer, and codes are learned by heart behind layouts that move meanwhile."""
+    model, batch = whole()
+    done = fit(model, lambda step: batch, steps=120, lr=3e-3, clip=1.0, log_every=1, progress=False)
+    first, last = done.history[0], done.history[-1]
+    # Codes are random: their nats start near ln 40 and fall by learning this batch by heart.
+    assert abs(first["image/loss"] - math.log(40)) < 0.5
+    assert last["image/loss"] < first["image/loss"] - 0.5
+    assert last["layout/loss"] < 0.6 * first["layout/loss"]
+    assert last["layout/absolute"] < 0.5 * first["layout/absolute"]
 
 
 def test_what_is_written_of_layouts():

@@ -56,9 +56,9 @@ class Plan:
 
     Args:
         data: ``"photographs"`` (crops of the embedded ones), ``"plain"`` (the world's shapes on
-            plain floors), ``"clips"`` (one of them in motion), or files under ``GENTOK_DATA``:
-            ``"images"`` (``images/<class>/*.jpg``) or ``"videos"`` (frames in
-            ``videos_by_class/<class>/<clip>/*.jpg``).
+            plain floors), ``"centred"`` (five of them, see `drawing`), ``"clips"`` (one of them in
+            motion), or files under ``GENTOK_DATA``: ``"images"`` (``images/<class>/*.jpg``) or
+            ``"videos"`` (frames in ``videos_by_class/<class>/<clip>/*.jpg``).
         pictures: how many, where they are no files.
         size: of the tokenizer; ``first``: how its first stage is trained.
         second: of its decoder, or None.
@@ -177,6 +177,19 @@ def _generator(profile: Profile, **steps: int) -> Stage:
         clip=1.0,
         ema=0.998,
     )
+
+
+def drawing(latent_channels: int, profile: Profile) -> Plan:
+    """A tokenizer of some width, and a generator of its codes: which width is drawn best?
+
+    Five shapes in the middle of grey floors: little to learn, so that a small generator draws
+    them soon. The pictures come from `centred_shapes`, not from `recipe.source`.
+    """
+    first = _small(profile, 16, smoke=4, cpu=800)
+    generator = _generator(profile, smoke=4, cpu=1400)
+    pictures = profile.pick(smoke=32, cpu=4096)
+    size = cell(8, latent_channels)
+    return Plan("centred", pictures, size, first, None, DITS["tiny"], generator, {})
 
 
 # --- published ------------------------------------------------------------------------------------

@@ -106,17 +106,29 @@ def tune(how: Second, tokenizer: ViTok, draw: Batches, seed: int, **options: Any
 
 
 def train_generator(
-    task: Plan, tokenizer: ViTok, num_classes: int, seed: int, **options: Any
+    task: Plan,
+    tokenizer: ViTok,
+    num_classes: int,
+    seed: int,
+    draw: Batches | None = None,
+    normalized: bool | None = None,
+    **options: Any,
 ) -> Fit:
     """The diffusion transformer, on codes that are drawn as they are needed.
 
     Args:
         task: the plan; ``tokenizer``: of its stage 1; ``num_classes``: of its data.
         seed: of weights, order and noise.
+        draw: batches of pictures; None takes the plan's.
+        normalized: give each channel of the codes unit variance. As published they keep theirs;
+            None normalises what the book draws, since small tokenizers keep to no scale.
         options: of `fit` (``out``, ``resume``, ``after``, ``progress``).
     """
     device = next(tokenizer.parameters()).device
-    draw, _ = source(task, task.generator.batch_size, seed)
+    if draw is None:
+        draw, _ = source(task, task.generator.batch_size, seed)
+    if normalized is None:
+        normalized = task.data in ("photographs", "plain", "centred")
     key = tokenizer.latent_space.batch_key
 
     @torch.no_grad()
@@ -127,7 +139,7 @@ def train_generator(
 
     torch.manual_seed(seed)
     network = ViTokDiT(sized(task, num_classes)).to(device)
-    if task.data in ("photographs", "plain"):  # codes of small tokenizers keep no scale
+    if normalized:
         network.set_statistics(torch.cat([codes(step)["latent"] for step in range(16)]))
     return fit(network, codes, **task.generator.fit_arguments(), seed=seed, **options)
 
