@@ -410,7 +410,7 @@ def measure_all(asked):
 
 
 # %%
-streams = study.ablate("streams", learn, arms, seeds=range(3))
+streams = study.ablate("streams", learn, arms, seeds=range(3, 9))
 
 # %% tags=["hide-input"]
 summarize(
