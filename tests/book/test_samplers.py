@@ -7,9 +7,11 @@ import torch
 from torch import nn
 
 from gentok.book import samplers
+from gentok.book.pairs import find_root
 from gentok.process.ddpm import GaussianDiffusion
 from gentok.process.diffusion_schedules import linear_betas
 
+ROOT = find_root()
 S = 0.5
 
 
@@ -92,3 +94,12 @@ def test_tables_have_a_line_for_each():
     assert lines[2:] == ["| a | 0.500; 0.50 | 0.900; 0.50 |", "| b | 0.50 | 0.50 |"]
     led = [{"name": "none", "evaluations": 33, "judged": 0.81, "spread": 0.9}]
     assert samplers.guidance_table(led).splitlines()[-1] == "| none | 33 | 0.81 | 0.90 |"
+
+
+def test_the_page_holds_both_tables_and_the_figure():
+    text = (ROOT / "book" / "parts" / "samplers.md").read_text(encoding="utf-8")
+    for title, names in (("samplers", samplers.SAMPLERS), ("guidance", samplers.GUIDANCE)):
+        begin = f"<!-- {title}: made by `python -m gentok.book.samplers` -->"
+        rows = text.partition(begin)[2].partition("<!-- end -->")[0].strip().splitlines()[2:]
+        assert [row.split("|")[1].strip() for row in rows] == list(names)
+    assert (ROOT / "book" / "img" / "samplers.svg").is_file()
