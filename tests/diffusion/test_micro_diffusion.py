@@ -201,8 +201,8 @@ def test_positions_are_those_of_numpy_and_squeezed_by_the_scale():
 def peer_of(dim, width, heads, ours, cross):
     """diffusers' attention with our weights and with its norm over the whole width."""
     peer = Attention(
-        dim, cross_attention_dim=dim if cross else None, heads=heads, dim_head=width // heads,
-        bias=False, out_bias=False, qk_norm="layer_norm_across_heads",
+        dim, dim if cross else None, heads=heads, dim_head=width // heads,
+        kv_heads=heads, bias=False, out_bias=False, qk_norm="layer_norm_across_heads",
     ).eval()  # fmt: skip
     if cross:
         q, (k, v) = ours.query.weight, ours.key_value.weight.chunk(2)

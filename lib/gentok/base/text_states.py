@@ -20,7 +20,7 @@ OFFLINE = "words"  # the name of the encoder that needs no file
 KNOWN = (  # names that a checkpoint may bring along
     OFFLINE,
     "apple/DFN5B-CLIP-ViT-H-14-378",
-    "google/t5-v1_1-xxl",
+    "DeepFloyd/t5-v1_1-xxl",
 )
 PLACES = 0.5  # size of the code of the place beside a word's vector
 

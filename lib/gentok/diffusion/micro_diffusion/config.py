@@ -52,7 +52,8 @@ class MicroDiTConfig:
             data, and mean and standard deviation of ln sigma in training.
         latent_scale: fixed factor of a published tokenizer's latents (0.13025: SDXL's); None for
             tokenizers whose statistics are measured.
-        text: name or folder of the text encoder; ``"words"`` is the offline one.
+        text: name or folder of the text encoder; ``"words"`` is the offline one. The public code
+            also takes T5-XXL (4096 channels, 120 places), with which nothing was published.
         published_params: as counted from the public code.
 
     Raises:

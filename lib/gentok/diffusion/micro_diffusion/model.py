@@ -12,6 +12,8 @@ Shapes: B batch, C latent channels, h w latent grid, p patch, T = (h/p)(w/p) tok
 L places of a caption, E its channels, D width.
 """
 
+from collections.abc import Callable
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -268,7 +270,7 @@ class MicroDiT(NormalizedChannels):
             z = edm_sample(lambda x, s: self.edm.denoise(network, x, s), noise, sigmas)
         return self.denormalize(z / self.config.sigma_data)
 
-    def guided(self, caption: Tensor, scale: float):
+    def guided(self, caption: Tensor, scale: float) -> Callable[[Tensor, Tensor], Tensor]:
         """The raw output F as a function of (x, c_noise), guided away from "no caption"."""
         if scale <= 1:
             return lambda x, c_noise: self(x, c_noise, caption)

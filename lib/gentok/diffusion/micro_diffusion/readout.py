@@ -4,7 +4,7 @@ busy its experts are, and whether its pictures obey their captions.
 Shapes: n items, S noise levels, T tokens, M kept, E experts.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
@@ -116,7 +116,9 @@ def expert_loads(
     return found
 
 
-def _counting(found: dict[str, Tensor], name: str, layer: Router):
+def _counting(found: dict[str, Tensor], name: str, layer: Router) -> Callable[..., None]:
+    """A hook that notes what a layer is about to be given."""
+
     def count(_, inputs: tuple[Tensor]) -> None:
         found[name] = layer.loads(inputs[0])
 
