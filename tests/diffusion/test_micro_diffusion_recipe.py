@@ -100,7 +100,7 @@ def test_the_books_model_fits_into_a_file_of_weights():
     """At most 8 MB in halves, its autoencoder included."""
     with torch.device("meta"):
         networks = build(PRESETS["world-32"]), kl_vae.build(kl_vae.PRESETS["world-32"])
-    assert 2 * sum(count_parameters(network) for network in networks) < 7.5e6
+    assert 2 * sum(count_parameters(network) for network in networks) < 7.8e6
 
 
 # --- training -------------------------------------------------------------------------------------
@@ -173,7 +173,8 @@ def test_a_system_draws_and_is_read(autoencoder):
     captions, looks = micro.asked(4)
     first = micro.draw(system, captions, seed=1)
     assert first.shape == (4, 3, 32, 32)
-    assert torch.equal(first, micro.draw(system, captions, seed=1, rows=3))
+    again = micro.draw(system, captions, seed=1, rows=3)  # other rows at a time, the same noise
+    torch.testing.assert_close(again, first, rtol=1e-4, atol=1e-4)
     found = micro.obeyed(first, looks)
     assert set(found) == {"shape", "colour", "place", "all", "explained"}
     with pytest.raises(ValueError, match="need n=3 captions, got 4"):

@@ -26,9 +26,11 @@ PLACES: dict[str, tuple[float, float]] = {  # x right, y down
     "bottom": (0.0, 1.0),
     "centre": (0.0, 0.0),
 }
-RADIUS = (0.34, 0.42)  # of the circle that holds the shape; the picture is 2 wide
-OUT = (0.42, 0.56)  # how far from the middle, along the place's axis
-ACROSS = 0.18  # at most, across it; in the centre along both axes a third of it
+# Of the circle that holds the shape; the picture is 2 wide. As large as places allow: a small
+# autoencoder keeps the outlines of 95 % of them apart, of shapes two thirds as large 71 %.
+RADIUS = (0.5, 0.56)
+OUT = (0.3, 0.42)  # how far from the middle, along the place's axis
+ACROSS = 0.12  # at most, across it; in the centre along both axes a third of it
 WORDS = ("a", "an", "at", "the", *COLOURS, *SHAPES, *PLACES)
 
 

@@ -85,8 +85,8 @@ def plan(preset: str, profile: Profile) -> Plan:
 
 STEPS = {  # of small presets, and rows of a batch
     "tiny": ({"smoke": 4, "cpu": 300, "gpu": 4000}, 16),
-    "study-32": ({"smoke": 4, "cpu": 500, "study": 700, "gpu": 4000}, 32),
-    "world-32": ({"smoke": 4, "cpu": 400, "long": 8000, "gpu": 20_000}, 32),
+    "study-32": ({"smoke": 4, "cpu": 500, "study": 700, "gpu": 4000}, 16),
+    "world-32": ({"smoke": 4, "cpu": 400, "long": 10_000, "gpu": 20_000}, 32),
     "world-64": ({"smoke": 4, "cpu": 200, "long": 1500, "gpu": 6000}, 16),
 }
 TUNED = 5  # one step of so many is unmasked; published: one of nine, and of eleven at 512 pixels

@@ -24,7 +24,7 @@ _WORLD = MicroDiTConfig(
     latent_scale=None,
     text="words",
 )
-_WORLD32 = replace(_WORLD, dim=128, depth=6, mixer_dim=96)
+_WORLD32 = replace(_WORLD, dim=128, depth=6, mixer_dim=80)
 PRESETS: dict[str, MicroDiTConfig] = {
     "tiny": replace(_WORLD, dim=64, mixer_dim=48, depth=3),
     # The chapter's own: samples of the captioned world.
