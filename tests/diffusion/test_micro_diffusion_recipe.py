@@ -18,6 +18,7 @@ from gentok.training.loop import load_model
 from gentok.training.profiles import Profile
 from gentok.training.schedules import schedule_factor
 from gentok.training.stages import stage
+from gentok.training.weights import read, write
 
 SMOKE, GPU = Profile("smoke", (0,), "cpu"), Profile("gpu", (0,), "cpu")
 LONG, STUDY = Profile("long", (0,), "cpu"), Profile("study", (0,), "cpu")
@@ -75,6 +76,11 @@ def test_the_published_training_takes_the_stated_operations():
     ]  # fmt: skip
     total = cost.training_flops(phases)
     assert total == pytest.approx(3.45e20, abs=0.005e20)
+    # The same steps without masking would take 2.34 times as much: $4,419 at the bill's price.
+    unmasked = cost.training_flops(replace(phase, mask_ratio=0.0) for phase in phases)
+    assert unmasked / total == pytest.approx(2.338, abs=0.001)
+    dear = cost.bill_of(unmasked, cost.PUBLISHED.rate(total), 8, 1890 / 499.2)
+    assert dear.dollars == pytest.approx(4419, abs=2)
     # The bill's 499 hours of one GPU are then a fifth of an H100's 989e12 operations a second.
     assert cost.PUBLISHED.rate(total) / 989e12 == pytest.approx(0.194, abs=0.001)
 
@@ -129,6 +135,20 @@ def test_resumed_training_is_the_same(autoencoder, tmp_path):
         assert torch.equal(again.state_dict()[name], tensor), name
 
 
+def test_weights_are_kept_read_back_and_measured(autoencoder, tmp_path):
+    out = tmp_path / "run.safetensors"
+    model = recipe.train("tiny", SMOKE, out=out, resume=False, seed=0)
+    path = write(tmp_path / "kept.safetensors", recipe.WEIGHTS, recipe.WEIGHTS.collect(out), {})
+    system = recipe.WEIGHTS.assemble(**read(path, recipe.WEIGHTS))
+    for name, tensor in model.state_dict().items():
+        half = tensor.half().float()
+        assert torch.equal(system.generator.state_dict()[name], half), name
+    assert system.options == recipe.SAMPLER
+    found = recipe.WEIGHTS.measure(system, 4)
+    assert {"drawn_shape", "drawn_colour", "drawn_place", "drawn_all", "real_all"} <= set(found)
+    assert found["real_all"] >= 0.75 and found == recipe.WEIGHTS.measure(system, 4)
+
+
 def test_the_world_gives_latents_and_captions(autoencoder):
     task = replace(plan("tiny", SMOKE), pictures=10)
     world = sources.World(task, "cpu", seed=0)
@@ -162,6 +182,8 @@ def test_what_is_missing_is_named(tmp_path, monkeypatch):
         sources.autoencoder(PRESETS["MicroDiT_XL_2"])
     with pytest.raises(FileNotFoundError, match="autoencoder of 16 channels"):
         sources.autoencoder(PRESETS["MicroDiT_XL_2-16ch"])
+    with pytest.raises(ValueError, match="in_channels must be one of 4, 16"):
+        sources.autoencoder(replace(PRESETS["MicroDiT_XL_2"], in_channels=8))
 
 
 # --- pictures -------------------------------------------------------------------------------------

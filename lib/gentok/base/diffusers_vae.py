@@ -5,6 +5,7 @@ the attention in one matrix or in three. The file is `diffusion_pytorch_model.sa
 folder such as the hub's ``stabilityai/sdxl-vae``.
 """
 
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -28,20 +29,25 @@ def read_kl_vae(path: str | Path, config: KLVAEConfig) -> KLVAE:
 
     Raises:
         FileNotFoundError: if there is no such file.
-        ValueError: if it is damaged, or a tensor is missing or has another shape.
+        ValueError: if it is damaged, or a tensor is missing, is left over or has another shape.
     """
     if not Path(path).is_file():
         raise FileNotFoundError(f"no autoencoder {path}")
     with reading(path, "safetensors"):
         stored = load_file(path)
-    model = build(config)
+    model = build(replace(config, gan_weight=0.0, perceptual_weight=0.0, vf_weight=0.0))
+    left = set(stored)
     for name, wanted in named(model).items():
-        found = _find(stored, name)
+        key = name if name in stored else _older(name)
+        found = stored.get(key)
         if found is None or found.numel() != wanted.numel():
             there = "absent" if found is None else tuple(found.shape)
             raise ValueError(f"{path}: {name} is {there} there and {tuple(wanted.shape)} here")
         with torch.no_grad():
             wanted.copy_(found.view(wanted.shape))
+        left.discard(key)
+    if left:
+        raise ValueError(f"{path}: {min(left)} has no place in this autoencoder")
     return model.eval().requires_grad_(False)
 
 
@@ -98,9 +104,8 @@ def _put(tensors: dict[str, Tensor], name: str, layer: nn.Module) -> None:
         tensors[f"{name}.{kind}"] = tensor
 
 
-def _find(stored: dict[str, Tensor], name: str) -> Tensor | None:
-    """A tensor under its present name, or the one that older files have."""
-    older = name
+def _older(name: str) -> str:
+    """The name that a tensor has in older files."""
     for new, old in OLD.items():
-        older = older.replace(f".{new}.", f".{old}.")
-    return stored.get(name, stored.get(older))
+        name = name.replace(f".{new}.", f".{old}.")
+    return name

@@ -137,16 +137,6 @@ def training_flops(phases: Iterable[Phase]) -> int:
     return sum(phase.flops for phase in phases)
 
 
-def steps_at_equal_cost(config: MicroDiTConfig, mask_ratio: float, steps: int) -> int:
-    """How many masked steps cost what ``steps`` unmasked ones do, rounded down.
-
-    Args:
-        config: of both; ``mask_ratio``: of the masked steps.
-        steps: unmasked.
-    """
-    return int(steps * saving(config, mask_ratio))
-
-
 @dataclass(frozen=True)
 class Bill:
     """A training as its invoice says it.

@@ -39,9 +39,13 @@ def autoencoder(config: MicroDiTConfig) -> KLVAE:
 
     Raises:
         FileNotFoundError: if its weights are absent; says where they are looked for.
+        ValueError: if there is no published one of so many channels.
     """
     if config.latent_scale is None:
         return pretrained("kl_vae").eval().requires_grad_(False)
+    if config.in_channels not in AUTOENCODERS:
+        known = ", ".join(map(str, AUTOENCODERS))
+        raise ValueError(f"in_channels must be one of {known}, got {config.in_channels}")
     folder, name = AUTOENCODERS[config.in_channels]
     path = find(f"{folder}/{FILE}")
     if path is None:
