@@ -10,10 +10,10 @@ MINUTES ?= 90
 CANDIDATES := python3.11 python3.12 python3.13 python3.14 python3
 # The first interpreter of the right version that can also make virtual environments.
 PY ?= $(shell for python in $(CANDIDATES); do \
-	$$python -c 'import sys, venv, ensurepip; sys.exit(not (3, 11) <= sys.version_info < (3, 15))' \
+	$$python -c 'import sys, venv, ensurepip; sys.exit(not (3, 11, 5) <= sys.version_info < (3, 15))' \
 	2>/dev/null && echo $$python && break; done)
 # Two workers with one thread each: OpenMP's threads would wait for each other otherwise.
-PYTEST := OMP_NUM_THREADS=1 $(B)/python -m pytest -q -n 2 --dist loadfile
+PYTEST := OMP_NUM_THREADS=1 $(B)/python -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
 .PHONY: help book site epub pdf execute study renew weights weights-all stale lab test test-fast test-units \

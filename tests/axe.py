@@ -14,22 +14,28 @@ GRAVE = ("moderate", "serious", "critical")
 RUN = """axe.run(document, OPTIONS).then((found) => JSON.stringify(
   found.violations.filter(({impact}) => IMPACTS.includes(impact))
     .map(({id, nodes}) => [id, nodes.map((node) => node.html.slice(0, 160))])))"""
+# A colour that is on its way from one theme to the other has the contrast of neither.
+STILL = """document.head.insertAdjacentHTML("beforeend", "<style>*, ::before, ::after " +
+  "{ transition: none !important; animation: none !important }</style>"); 0"""
 # What depends on the theme, and what does not.
 CONTRAST = {"runOnly": ["color-contrast"]}
 OTHERS = {"rules": {"color-contrast": {"enabled": False}}}
 PHONE = 500  # pixels of width; colours are those of a wide window
 
 
-def findings(browser: Browser, page: Path, width: int) -> list[list]:
-    """Theme, rule and places of all that is found on a page, once its formulas are set."""
-    browser.open(page, width)
+def settle(browser: Browser) -> None:
+    """Wait until the open page has set its formulas; from then on all changes show at once."""
+    browser.run(STILL)
     browser.run("window.MathJax?.startup?.promise?.then(() => 0)")
     browser.run("new Promise((done) => setTimeout(done, 100))")
+
+
+def findings(browser: Browser, width: int) -> list[list]:
+    """Theme, rule and places of all that is found on the open page, in a window of this width."""
     browser.run(SCRIPT.read_text("utf-8") + "; 0")
-    found = _judged(browser, "light", OTHERS)
-    if width > PHONE:
-        found += _judged(browser, "light", CONTRAST) + _judged(browser, "dark", CONTRAST)
-    return found
+    if width <= PHONE:
+        return _judged(browser, "light", OTHERS)
+    return _judged(browser, "light", {}) + _judged(browser, "dark", CONTRAST)
 
 
 def _judged(browser: Browser, theme: str, options: dict) -> list[list]:

@@ -84,6 +84,9 @@ class Browser:
         if answer.get("method") == "Runtime.exceptionThrown":
             details = answer["params"]["exceptionDetails"]
             self.errors.append(details.get("exception", {}).get("description", details["text"]))
+        if answer.get("method") == "Runtime.consoleAPICalled":
+            words = [str(a.get("value", a.get("description"))) for a in answer["params"]["args"]]
+            self.errors += [word for word in words if "Error" in word]
         self.seen.append(answer.get("method"))
         return answer
 

@@ -10,6 +10,8 @@ import sys
 from pathlib import Path
 from typing import NamedTuple
 
+UNUSED = ("xdist", "nbval", "anyio")  # plugins
+
 
 class Mutation(NamedTuple):
     """One mistake: in `file`, `old` (found exactly once) becomes `new`, and `test` must fail."""
@@ -24,8 +26,10 @@ class Mutation(NamedTuple):
 def run_tests(library: Path, tests: list[str], log: Path) -> None:
     """Run tests with a copy of the library, in a process of their own; exits with their status.
 
-    This module imports nothing of the library, so that the copy is the one the tests import.
+    What others have imported of the library is forgotten: the tests import the copy.
     """
+    for name in [name for name in sys.modules if name.partition(".")[0] == "gentok"]:
+        del sys.modules[name]
     with log.open("w") as file:
         os.dup2(file.fileno(), 1)
         os.dup2(file.fileno(), 2)
@@ -35,9 +39,15 @@ def run_tests(library: Path, tests: list[str], log: Path) -> None:
     os.environ["HYPOTHESIS_STORAGE_DIRECTORY"] = str(library.parent / "hypothesis")
     sys.path.insert(0, str(library))
     import pytest
+    from hypothesis import Phase, settings
 
-    cache = library.parent / "cache"
-    status = pytest.main(["-x", "-q", "-p", "no:xdist", "-o", f"cache_dir={cache}", *tests])
+    # That a test fails is all that is asked: no search for the smallest example that makes it.
+    settings.register_profile("once", phases=[Phase.explicit, Phase.generate])
+    settings.load_profile("once")
+    unused = [word for name in UNUSED for word in ("-p", f"no:{name}")]
+    folder = library.parent / "tmp"
+    places = [f"--basetemp={folder}", "-o", f"cache_dir={library.parent / 'cache'}"]
+    status = pytest.main(["-x", "-q", *unused, *places, *tests])
     sys.stdout.flush()
     os._exit(int(status))
 
@@ -588,5 +598,31 @@ MUTATIONS = [
         "position=(towards * out + shake)[:, None]",
         "position=(shake - towards * out)[:, None]",
         "tests/data/test_placed_shapes.py::test_places_are_the_detectors",
+        "a refused picture is learned",
+        "tokens/atvc/stream.py",
+        "else obeyed",
+        "else torch.ones_like(obeyed)",
+        "tests/tokens/test_atvc.py::test_nothing_is_learned_at_a_refused_image",
+    ),
+    Mutation(
+        "outputs are cut one place too far right",
+        "tokens/atvc/stream.py",
+        "hidden[:, first - 1 : end - 1]",
+        "hidden[:, first:end]",
+        "tests/tokens/test_atvc.py::test_losses_are_softmax_over_the_places_own_words",
+    ),
+    Mutation(
+        "padding is read",
+        "tokens/atvc/stream.py",
+        "keys[:, first:end] = tokens[:, first:end] != PAD",
+        "keys[:, first:end] = True",
+        "tests/tokens/test_atvc.py::test_padding_is_neither_read_nor_learned",
+    ),
+    Mutation(
+        "an impossible order is no longer forbidden",
+        "tokens/atvc/orders.py",
+        "named = torch.where(self.type == FORBIDDEN, self.a, self.absent)",
+        "named = self.absent",
+        "tests/tokens/test_atvc.py::test_the_three_answers_follow_the_rules",
     ),
 ]

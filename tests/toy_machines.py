@@ -4,12 +4,12 @@ They come from a server that has imported torch once, so that starting one takes
 """
 
 import hashlib
-import multiprocessing
 import os
 import socket
 import sys
 from pathlib import Path
 
+import forked
 import torch
 from toy_training import train_blocks, train_game
 
@@ -17,8 +17,7 @@ from gentok.training import machines, slices
 
 OUT = Path("run.safetensors")
 PATIENCE = 300  # seconds until a process counts as hanging
-CONTEXT = multiprocessing.get_context("forkserver")
-CONTEXT.set_forkserver_preload(["torch", "gentok.training"])
+CONTEXT = forked.context("gentok.training")
 
 
 def together(folders, work, *arguments):

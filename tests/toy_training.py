@@ -118,6 +118,12 @@ def train_blocks(out, steps, resume=False):
     return fit(Blocks(), batches, steps=steps, lr=1e-2, out=out, resume=resume, **options)
 
 
+def train_regression(out, steps, draw):
+    """Train it the one way that one and two processes compare."""
+    options = {"ema": 0.9, "accumulate": 2, "log_every": 1, "clip": 1.0}
+    return fit(Regression(), draw, steps=steps, lr=1e-2, out=out, **options)
+
+
 def batches(step: int, rows: int = 8) -> dict:
     """The batch of a step, a function of the step alone."""
     generator = torch.Generator().manual_seed(step)
@@ -169,17 +175,9 @@ if __name__ == "__main__":
     if "blocks" in sys.argv:
         model = train_blocks(path, count, resume="resume" in sys.argv).model
         print("here", sum(p.to_local().numel() for p in model.parameters()))
-    elif "regression" in sys.argv or "own_rows" in sys.argv:
-        fit(
-            Regression(),
-            OwnRows() if "own_rows" in sys.argv else batches,
-            steps=count,
-            lr=1e-2,
-            clip=1.0,
-            ema=0.9,
-            accumulate=2,
-            log_every=1,
-            out=path,
-        )
+    elif "in_turn" in sys.argv:  # one start of the processes for all kinds
+        train_regression(path / "regression.safetensors", count, batches)
+        train_regression(path / "own_rows.safetensors", count, OwnRows())
+        train_game(path / "game.safetensors", count, save_every=3)
     else:
         train_game(path, count, resume="resume" in sys.argv, save_every=3)

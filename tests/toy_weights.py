@@ -1,12 +1,10 @@
-"""`make weights-all` in a miniature: its command line with two toy systems of a second each.
-
-``python toy_weights.py all --folder F --minutes M``
-"""
+"""`make weights-all` in a miniature: its command line with two toy systems of a second each."""
 
 import os
 import signal
 import sys
 from dataclasses import dataclass
+from pathlib import Path
 from types import SimpleNamespace
 
 import torch
@@ -18,7 +16,7 @@ from gentok.training.loop import fit, load_model
 from gentok.training.weights import Weights
 
 STEPS = 1500
-OVER = int(os.environ.get("TOY_OVER", -1))  # the step of a training at which the time is over
+over = -1  # the step of a training at which the time is over
 
 
 @dataclass(frozen=True)
@@ -49,7 +47,7 @@ def batches(step):
 
 def hurry(step, model):
     """Let the time run out now, whatever the clock says."""
-    if step == OVER:
+    if step == over:
         signal.setitimer(signal.ITIMER_REAL, 1e-6)
 
 
@@ -72,10 +70,17 @@ TOY = Weights(
     data=lambda level, seed: {},
 )
 
-if __name__ == "__main__":
+
+def command(folder: Path, words: list[str], time_over: int) -> None:
+    """Run the command line in a folder, in a process of its own: its words are kept there."""
+    global over
+    over = time_over
+    os.chdir(folder)
+    os.environ["GENTOK_PROFILE"] = "smoke"
+    sys.stdout, sys.stderr = (open(name, "w", buffering=1) for name in ("out", "err"))  # noqa: SIM115
     torch.set_num_threads(1)
     # The base tokenizers come first in the list; no system has weights here.
     WEIGHTS.clear()
     WEIGHTS.update({"one": TOY, "two": TOY})
     weights.registry = SimpleNamespace(systems=list)
-    sys.exit(weights.main())
+    sys.exit(weights.main(words))

@@ -807,9 +807,10 @@ for module in (cvt, vit):
 #
 # The recipe follows the paper's plan: AdamW {cite:p}`loshchilov2019adamw`,
 # batch 2,048, 300 epochs, cosine, RandAugment {cite:p}`cubuk2020randaugment`,
-# mixing, smoothing, erasing, stochastic depth. The learning rate is 2e-3, that
-# of the code; the 0.02 in the paper's text looks like a misprint. CvT-21's
-# repeated augmentation and the fine-tuning at 384 pixels with SGD are left out.
+# mixing, smoothing, erasing, stochastic depth; CvT-21 sees each picture of a
+# batch three times, cropped in three ways. The learning rate is 2e-3, that of the
+# code; the 0.02 in the paper's text looks like a misprint. The fine-tuning at 384
+# pixels with SGD is left out.
 #
 # Pretrained weights in the format of `transformers` are read by
 # `gentok.backbones.cvt.weights.from_transformers("microsoft/cvt-13")`. They

@@ -303,6 +303,7 @@ encoders = study.ablate(
     "encoders",
     read_out,
     {name: {"kind": k} for name, k in KINDS.items()},
+    seeds=range(6, 26),
 )
 
 # %% mystnb={"image": {"alt": "Share of pictures that a linear read-out names right, from all tokens on the left and from pooled tokens on the right, for the small masked autoencoder, the same network with random weights, and a KL-VAE, as means with intervals and single seeds as rings"}} tags=["hide-input", "slide"]

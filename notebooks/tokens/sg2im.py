@@ -103,7 +103,7 @@ for i, column in enumerate(panels.T):
         ax.grid(False)
 for ax, name in zip(panels[1:, 0], rows_named, strict=True):
     ax.set_ylabel(name)
-figure.suptitle("From graphs to layouts to pictures")
+figure.suptitle("From graphs to layouts to pictures");
 
 # %% tags=["hide-input"]
 real = to_float(held.images)
@@ -137,7 +137,7 @@ plot.compare_rows(
     {"graph": drawn[few], "turned around": followed[few]},
     "Every relation replaced by its opposite",
     count=8,
-)
+);
 
 # %% tags=["hide-input"]
 pairs = held.num_objects == 2
@@ -324,7 +324,7 @@ for (column, name), dash in zip(names.items(), ("-", "--", ":"), strict=True):
 ax.axhline(0.25, color="#999999", lw=1)
 ax.set(title="Relations obeyed by layouts, the paper's graph", ylim=(0, 1.05))
 ax.set(xlabel="step", ylabel="share (grey: one of four)")
-ax.legend(bbox_to_anchor=(1, 1))
+ax.legend(bbox_to_anchor=(1, 1));
 
 # %% [markdown]
 # Where two edges arrive at every object, directions are soon obeyed. Where one
@@ -377,7 +377,7 @@ plot.intervals(
     "two",
     "Directions obeyed where a single edge arrives",
     "share of relations in graphs of two objects",
-)
+);
 
 # %% [markdown]
 # The paper's graph is deaf where one edge arrives and hears where two do. One
@@ -502,7 +502,7 @@ greedy = partial(sample_next, temperature=0)
 rows["most likely"] = system.sample(one, greedy, **fixed)
 
 # %% mystnb={"image": {"alt": "Three rows of ten pictures. Two rows show one layout each in changing colours; the third, drawn greedily, is ten times the same picture"}} tags=["hide-input", "slide"]
-plot.compare_rows(rows, "Codes drawn anew behind one layout")
+plot.compare_rows(rows, "Codes drawn anew behind one layout");
 
 # %% tags=["hide-input"]
 data_entropy = float(torch.tensor(4.0).log())
@@ -522,7 +522,7 @@ page.say(
 plot.spectra(
     {"scenes": real, "through the codes": decoded, "drawn": drawn},
     "Power by frequency",
-)
+);
 
 # %% [markdown]
 # What the drawn pictures lack at high frequencies, the tokenizer lacks already:
@@ -557,7 +557,7 @@ plot.scatter(
 side = (middle > 0.5).long()
 plot.scatter(
     points, side, ["left", "right"], title="... by half", ax=panels[1]
-)
+);
 
 # %% [markdown]
 # ## Claims: what the paper says, what we saw
@@ -820,7 +820,7 @@ torch.manual_seed(seed)
 lied = system.sample(held[sg2im.swapped(held)][:8], signs=signs)
 plot.compare_rows(
     {"own layouts": drawn[:8], "others' layouts": lied}, "Whose layout?", 8
-)
+);
 
 # %% [markdown]
 # ```{solution-end}

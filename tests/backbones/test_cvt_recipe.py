@@ -128,6 +128,20 @@ def test_the_published_plan_is_the_authors(preset, decay):
     last = stage.lr * schedule_factor(stage.steps, stage.steps, stage.warmup, stage.schedule)
     assert last == pytest.approx(1e-5) and task.mixing and task.data == "folder"
     assert task.size is PRESETS[preset] and stage.precision == "bf16"
+    assert task.repeats == (3 if preset == "cvt-21" else 1)
+
+
+def test_cvt_21_sees_a_picture_of_a_batch_three_times(monkeypatch, tmp_path):
+    folder = tmp_path / "images" / "only"
+    folder.mkdir(parents=True)
+    for i in range(200):
+        Image.new("RGB", (8, 8), (i, i, i)).save(folder / f"{i}.png")
+    monkeypatch.setenv("GENTOK_DATA", str(tmp_path))
+    monkeypatch.setattr(crops, "rand_augment", lambda image, rng: image)
+    task = recipe.plan("cvt-21", SMOKE)
+    task = replace(task, size=SMALL, classifier=replace(task.classifier, batch_size=9))
+    greys = recipe.draws(task, seed=0)(0)["image"][:, 0, 0, 0].tolist()
+    assert greys[:3] == greys[3:6] == greys[6:] and len(set(greys)) == 3
 
 
 def test_published_sizes_learn_from_augmented_crops(monkeypatch, tmp_path):

@@ -29,6 +29,7 @@ from gentok.signals.mert import codec, spectral_codec
 from gentok.signals.mogo import model as mogo
 from gentok.signals.mogo import motion_rvq
 from gentok.signals.mogo.flattened import FlattenedTransformer
+from gentok.tokens import atvc
 from gentok.tokens.axial import model as axial
 from gentok.tokens.enat import model as enat
 from gentok.video.step_video import model as step_video
@@ -70,6 +71,7 @@ TOKENIZERS = {
         vitok.build(vitok.PRESETS["tiny-video"]),
         torch.rand(2, 8, 3, 32, 32) * 2 - 1,
     ),
+    "atvc": lambda: (atvc.build_dvae(atvc.DVAES["tiny"]), torch.rand(2, 3, 24, 24) * 2 - 1),
     "vqgan": lambda: (vqgan.build(vqgan.PRESETS["tiny"]), pictures()),
     "video_vae": lambda: (
         video_vae.build(video_vae.PRESETS["tiny"]),
@@ -303,6 +305,7 @@ ALONE = {
     "MatLM": "writes characters",
     "ARDVAE": "draws from the prior of its own latents",
     "SG2Im": "draws behind the graphs of scenes",
+    "ChatStream": "draws behind orders and pictures",
 }
 JOINED = {
     "LightningDiT", "RAEDiT", "ViTokDiT", "MicroDiT", "MaskedTokenModel",

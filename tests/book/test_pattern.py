@@ -14,6 +14,7 @@ from gentok.book import pages, pairs
 ROOT = pairs.find_root()
 PATTERNED = [  # slugs
     "ard_vae",
+    "atvc",
     "axial",
     "cvt",
     "enat",

@@ -58,3 +58,16 @@ def test_a_page_a_sheet(site):
     assert data.startswith(b"%PDF")
     assert len(re.findall(rb"/Type\s*/Page\b", data)) == 2
     assert sorted(p.name for p in site.iterdir() if p.is_file()) == []
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not any(map(shutil.which, pdf.BROWSERS)), reason="no chromium is installed")
+def test_shadows_are_not_printed(site):
+    """Chromium would make a picture of each; in the whole book they were 1,400."""
+    page = site / "book" / "two.html"
+    page.write_text(TWO.replace('id="part"', 'id="part" class="a"'), "utf-8")
+    (site / "_static").mkdir()
+    shadow = "html p.a { box-shadow: 0 0 9px #000 !important }"  # as the theme insists on its own
+    (site / "_static" / "a.css").write_text(shadow)
+    data = pdf.write(site, ["book/two"], site / "out" / "book.pdf").read_bytes()
+    assert not re.search(rb"/Subtype\s*/Image", data)

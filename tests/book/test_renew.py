@@ -2,6 +2,7 @@
 
 import json
 import os
+import random
 import shutil
 import subprocess
 import sys
@@ -65,6 +66,12 @@ SAME = (
 OTHER = LOSS.replace("x * x", "x * x + 1e-7")
 
 
+def on_one_core():
+    """Else a study of four short runs would start processes that import for seconds."""
+    if hasattr(os, "sched_setaffinity"):  # not on macOS
+        os.sched_setaffinity(0, {random.choice(sorted(os.sched_getaffinity(0)))})
+
+
 class Book:
     """A repository with the library and one chapter, its record and its outputs."""
 
@@ -98,7 +105,9 @@ class Book:
         line = [sys.executable, "-m", f"gentok.book.{module}", *words]
         env = {**os.environ, "PYTHONPATH": str(self.root / "lib")}
         env = {k: v for k, v in env.items() if k not in ("GENTOK_PROFILE", "GENTOK_RESULTS")}
-        done = subprocess.run(line, cwd=self.root, env=env, capture_output=True, text=True)
+        done = subprocess.run(
+            line, cwd=self.root, env=env, capture_output=True, text=True, preexec_fn=on_one_core
+        )
         assert not check or done.returncode == 0, done.stderr
         return done
 

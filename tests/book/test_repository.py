@@ -48,6 +48,22 @@ def test_every_requirement_is_pinned_and_allowed():
         assert pin.operator == "==" and pin.version in requirement.specifier, f"{pin} is not {line}"
 
 
+def test_the_lock_has_the_pins_and_a_hash_of_each_file():
+    """`pip install --require-hashes` takes nothing else; there is more for other systems."""
+    locked, hashes, name = {}, {}, ""
+    for line in (ROOT / "requirements.lock").read_text("utf-8").splitlines():
+        if found := re.fullmatch(r" +--hash=sha256:([0-9a-f]{64})( \\)?", line):
+            hashes[name].append(found[1])
+        elif not line.startswith("#"):
+            requirement = Requirement(line.removesuffix("\\"))
+            name = canonicalize_name(requirement.name)
+            locked[name], hashes[name] = str(requirement.specifier), []
+    wanted = {name: str(pin) for name, pin in pins().items()}
+    assert {name: pin for name, pin in locked.items() if name in wanted} == wanted
+    assert all(pin.startswith("==") for pin in locked.values())
+    assert all(hashes.values()) and all(len(set(h)) == len(h) for h in hashes.values())
+
+
 def test_bench_needs_nothing_that_test_does_not_install():
     extras = PROJECT["optional-dependencies"]
     known = {Requirement(line).name for line in PROJECT["dependencies"] + extras["test"]}

@@ -1,12 +1,11 @@
 """The rendered site: built without warnings, complete without a network, readable by everybody."""
 
-import json
-import os
 import re
 import shutil
 import subprocess
 import sys
 import zlib
+from functools import cache
 from html import unescape
 from html.parser import HTMLParser
 from pathlib import Path
@@ -69,6 +68,12 @@ def site():
 
 def test_front_page_forwards_to_the_book(site):
     assert "book/index.html" in (SITE / "index.html").read_text("utf-8")
+
+
+def test_the_site_is_small_enough_to_download(site):
+    size = sum(path.stat().st_size for path in SITE.rglob("*") if path.is_file())
+    assert size < 50e6, f"{size / 1e6:.1f} MB"
+    assert not list(SITE.rglob("*.map")) and list(SITE.glob("_images/*.webp"))
 
 
 @every_page
@@ -175,68 +180,28 @@ def test_no_analytics(site):
     assert [name for name, page in site.items() if pattern.search(page.text)] == []
 
 
-BROWSER_OPTIONS = [
-    "--headless",
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-sync",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--virtual-time-budget=10000",
-    "--enable-logging=stderr",
-    "--dump-dom",
-]
-
-
-def browse(path: Path, profile: Path) -> tuple[str, str]:
-    """Open a page from the file system in headless Chromium; returns its final HTML and its log."""
-    line = [CHROMIUM, *BROWSER_OPTIONS, f"--user-data-dir={profile}", path.resolve().as_uri()]
-    # Without a proxy: the site must not need the network, and must not wait for one.
-    environment = {k: v for k, v in os.environ.items() if "proxy" not in k.lower()}
-    run = subprocess.run(line, capture_output=True, text=True, timeout=120, env=environment)
-    return run.stdout, run.stderr
-
-
-@pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed")
-@every_page
-def test_page_in_a_browser(site, page, tmp_path):
-    html, log = browse(SITE / f"{page}.html", tmp_path / "profile")
-    assert "</html>" in html, log
-    formulas = len(re.findall(r'class="math notranslate', site[page].text))
-    assert html.count("<mjx-container") == formulas
-    assert "data-mjx-error=" not in html, "a formula has a syntax error"
-    assert 'fill="red"' not in html, "a formula uses an undefined macro"
-    complaints = [x for x in log.splitlines() if "CONSOLE" in x and re.search("Uncaught|Error", x)]
-    assert complaints == []
-
-
-# A page is opened in a frame of the width that is asked for, and looked at from outside the frame.
-LOOK = """<!doctype html><title>waiting</title>
-<iframe src="PAGE" width="WIDTH" height="900"></iframe>
-<script>
-const frame = document.querySelector("iframe");
-const luminance = (rgb) => rgb.map((v) => v / 255)
-  .map((v) => v <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4)
-  .reduce((sum, v, i) => sum + v * [0.2126, 0.7152, 0.0722][i], 0);
-const numbers = (colour) => colour.match(/[0-9.]+/g).map(Number);
-function contrast(page, node) {
-  const ink = luminance(numbers(page.getComputedStyle(node).color).slice(0, 3));
-  let paper = [255, 255, 255];
-  for (let up = node; up; up = up.parentElement) {
-    const colour = numbers(page.getComputedStyle(up).backgroundColor);
-    if (colour.length === 3 || colour[3] > 0) { paper = colour.slice(0, 3); break; }
+# What a reader meets on a page, apart from its words; the page is in the dark theme afterwards.
+LOOK = """(() => {
+  const luminance = (rgb) => rgb.map((v) => v / 255)
+    .map((v) => v <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4)
+    .reduce((sum, v, i) => sum + v * [0.2126, 0.7152, 0.0722][i], 0);
+  const numbers = (colour) => colour.match(/[0-9.]+/g).map(Number);
+  function contrast(node) {
+    const ink = luminance(numbers(getComputedStyle(node).color).slice(0, 3));
+    let paper = [255, 255, 255];
+    for (let up = node; up; up = up.parentElement) {
+      const colour = numbers(getComputedStyle(up).backgroundColor);
+      if (colour.length === 3 || colour[3] > 0) { paper = colour.slice(0, 3); break; }
+    }
+    const [low, high] = [ink, luminance(paper)].sort((a, b) => a - b);
+    return (high + 0.05) / (low + 0.05);
   }
-  const [low, high] = [ink, luminance(paper)].sort((a, b) => a - b);
-  return (high + 0.05) / (low + 0.05);
-}
-frame.addEventListener("load", () => setTimeout(async () => {
-  const page = frame.contentWindow, root = page.document.documentElement;
-  await page.MathJax?.startup?.promise;
-  const all = (query) => [...page.document.querySelectorAll(query)];
+  const root = document.documentElement;
+  const all = (query) => [...document.querySelectorAll(query)];
   const wider = (node) => node.scrollWidth > node.clientWidth + 1;
-  const seen = { page: root.scrollWidth, tables: all("table.gentok-rows").length };
+  const html = root.outerHTML, has = (text) => html.includes(text);
+  const seen = { page: root.scrollWidth, set: html.split("<mjx-container").length - 1 };
+  seen.wrong = [`data-mjx-error="`, `fill="red"`].filter(has); // syntax; an undefined macro
   seen.wide_tables = all("table.gentok-rows")
     .filter((node) => node.getBoundingClientRect().right > WIDTH)
     .map((node) => node.textContent.slice(0, 60));
@@ -246,34 +211,46 @@ frame.addEventListener("load", () => setTimeout(async () => {
   seen.wide_formulas = all("div.math").filter(wider).map((node) => node.id || node.textContent);
   root.dataset.theme = "dark";
   seen.faint = all("figcaption, figcaption *, caption, .gentok-rows *, .gentok-code p *")
-    .filter((node) => contrast(page, node) < 4.5)
-    .map((node) => `${contrast(page, node).toFixed(2)} ${node.textContent.trim().slice(0, 60)}`);
-  document.title = JSON.stringify(seen);
-}, 1500));
-</script>"""
+    .filter((node) => contrast(node) < 4.5)
+    .map((node) => `${contrast(node).toFixed(2)} ${node.textContent.trim().slice(0, 60)}`);
+  return seen;
+})()"""
 
 
-def look(page: str, width: int, profile: Path) -> dict:
-    """What a reader with a window of this width meets on a page: see `LOOK`."""
-    path = SITE / f"{page}.html"
-    outside = path.with_name(f".{path.stem}.{width}.html")
-    outside.write_text(LOOK.replace("PAGE", path.name).replace("WIDTH", str(width)), "utf-8")
-    options = [*BROWSER_OPTIONS, "--allow-file-access-from-files", "--window-size=1500,1000"]
-    line = [CHROMIUM, *options, f"--user-data-dir={profile}", outside.resolve().as_uri()]
-    try:
-        run = subprocess.run(line, capture_output=True, text=True, timeout=120)
-    finally:
-        outside.unlink()
-    title = re.search("<title>(.*?)</title>", run.stdout, re.S)
-    assert title and title[1].startswith("{"), run.stderr
-    return json.loads(unescape(title[1]))
+@pytest.fixture(scope="module")
+def visit(site, tmp_path_factory):
+    """Opens a page in a window of a width, once: what is seen, what axe finds, what went wrong."""
+    window = Browser(tmp_path_factory.mktemp("browser") / "profile")
+
+    @cache
+    def visited(page, width):
+        window.open(SITE / f"{page}.html", width)
+        axe.settle(window)
+        seen = window.run(LOOK.replace("WIDTH", str(width)))
+        seen["axe"] = axe.findings(window, width)
+        return seen | {"errors": list(window.errors)}
+
+    yield visited
+    window.close()
 
 
-@pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed")
-@pytest.mark.parametrize("width", [1366, 390])
+needs_browser = pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed")
+every_width = pytest.mark.parametrize("width", [1366, 390])
+
+
+@needs_browser
+@every_page
+def test_page_in_a_browser(visit, site, page):
+    seen = visit(page, 1366)
+    formulas = len(re.findall(r'class="math notranslate', site[page].text))
+    assert (seen["set"], seen["wrong"], seen["errors"]) == (formulas, [], [])
+
+
+@needs_browser
+@every_width
 @pytest.mark.parametrize("page", [*CHAPTERS, "book/teaching", "book/ledger", PRIMER])
-def test_nothing_scrolls_sideways_and_captions_are_legible(site, page, width, tmp_path):
-    seen = look(page, width, tmp_path / "profile")
+def test_nothing_scrolls_sideways_and_captions_are_legible(visit, page, width):
+    seen = visit(page, width)
     assert seen["page"] <= width, "the page is wider than the window"
     assert seen["wide_tables"] == []
     assert seen["faint"] == [], "captions need a contrast of 4.5 in the dark theme"
@@ -283,16 +260,9 @@ def test_nothing_scrolls_sideways_and_captions_are_legible(site, page, width, tm
         assert seen["formulas"] or page not in CHAPTERS, "formulas are not set"
 
 
-@pytest.fixture(scope="module")
-def browser(site, tmp_path_factory):
-    window = Browser(tmp_path_factory.mktemp("browser") / "profile")
-    yield window
-    window.close()
-
-
-@pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed")
-@pytest.mark.parametrize("width", [1366, 390])
+@needs_browser
+@every_width
 @pytest.mark.parametrize("page", [*TOC, "search", "genindex"])
-def test_axe_finds_nothing_serious(browser, page, width):
-    assert axe.findings(browser, SITE / f"{page}.html", width) == []
-    assert browser.errors == []
+def test_axe_finds_nothing_serious(visit, page, width):
+    seen = visit(page, width)
+    assert seen["axe"] == [] and seen["errors"] == []

@@ -4,7 +4,6 @@ import hashlib
 import json
 import os
 import random
-import shutil
 import signal
 import subprocess
 import sys
@@ -186,20 +185,33 @@ print(runs.drop(columns="seconds").to_json(double_precision=15))
 """
 
 
+def start_to_be_killed(root, processes):
+    line = [sys.executable, "-c", KILLED, str(root), str(processes)]
+    return subprocess.Popen(line, stdout=subprocess.PIPE, text=True, start_new_session=True)
+
+
+def printed_rows(job):
+    return json.loads(job.communicate()[0].splitlines()[-1])
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory):
+    """The rows of the study that nobody kills, from one process."""
+    root = tmp_path_factory.mktemp("undisturbed")
+    (root / "results").mkdir()
+    (root / "results" / "fa_vae.claims.toml").write_text(CLAIMS)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("GENTOK_RESULTS", str(root / "results"))
+        patch.delenv("GENTOK_PROFILE", raising=False)
+        return printed_rows(start_to_be_killed(root, 1))
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("processes", [1, 2])
-def test_a_study_may_be_killed_at_any_moment(folder, processes):
+def test_a_study_may_be_killed_at_any_moment(undisturbed, folder, processes):
     """By a signal that no program can catch; lost are at most the runs that were in flight."""
-
-    def start(root):
-        line = [sys.executable, "-c", KILLED, str(root), str(processes)]
-        return subprocess.Popen(line, stdout=subprocess.PIPE, text=True, start_new_session=True)
-
-    def rows(job):
-        return json.loads(job.communicate()[0].splitlines()[-1])
-
     root = folder.parent
-    job, moment = start(root), random.uniform(0, 1.2)
+    job, moment = start_to_be_killed(root, processes), random.uniform(0, 1.2)
     while not (root / "begun").exists():
         assert job.poll() is None
         time.sleep(0.02)
@@ -207,14 +219,11 @@ def test_a_study_may_be_killed_at_any_moment(folder, processes):
     os.killpg(job.pid, signal.SIGKILL)
     job.communicate()
     assert job.returncode != 0, "it had ended before it was killed"
-    again = rows(start(root))
+    again = printed_rows(start_to_be_killed(root, processes))
     begun = (root / "begun").read_text().splitlines()
     assert len(set(begun)) == 12, f"killed {moment:.2f} s after the first run began"
     assert len(begun) - 12 <= processes, "a finished run was run again"
-    (root / "begun").unlink()
-    shutil.rmtree(root / "_build", ignore_errors=True)
-    (folder / "fa_vae.json").unlink()
-    assert again == rows(start(root))
+    assert again == undisturbed
 
 
 def test_a_run_is_made_anew_when_code_arm_or_seed_differ(tmp_path):
@@ -299,6 +308,31 @@ def test_side_by_side_gives_the_rows_of_one_after_another(folder, monkeypatch):
         serial.drop(columns="seconds"), parallel.drop(columns="seconds"), check_exact=True
     )
     assert set(serial["threads"]) == {1}
+
+
+CACHED = """
+import functools, sys
+from pathlib import Path
+from gentok.book.runs import Journal, Run, run_all
+
+@functools.cache
+def learned_from(seed):
+    return 10 * seed
+
+def train(seed, add):
+    return {"sum": learned_from(seed) + add}
+
+runs = [Run("one", {"add": 1}, seed) for seed in range(4)]
+rows = run_all(runs, train, Journal(Path(sys.argv[1]), "code"), 2, "cached")
+print([row["sum"] for row in rows])
+"""
+
+
+def test_functions_that_a_notebook_caches_reach_the_other_processes(tmp_path):
+    done = subprocess.run(
+        [sys.executable, "-c", CACHED, str(tmp_path)], capture_output=True, text=True, timeout=120
+    )
+    assert done.stdout.strip() == "[1, 11, 21, 31]", done.stderr
 
 
 def test_one_experiment_is_made_anew_and_the_others_stay(folder, monkeypatch):

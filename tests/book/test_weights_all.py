@@ -1,14 +1,13 @@
 """`make weights-all` end to end, with toy systems: kill, limit, what is there, device."""
 
-import os
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
+import forked
 import pytest
 import torch
+import toy_weights
 from benchmarks import gpu
 
 from gentok.base import lightning_dit
@@ -16,26 +15,25 @@ from gentok.book import weights
 from gentok.training.checkpoint import load_checkpoint
 from gentok.training.weights import read_header
 
-SCRIPT = Path(__file__).parents[1] / "toy_weights.py"
+PROCESSES = forked.context("gentok.book.weights")
 FILES = ("base/one.safetensors", "base/two.safetensors")
 
 
-def start(folder: Path, *options: str, over: int = -1) -> subprocess.Popen:
-    """The command that `make weights-all` runs, in a folder of its own."""
+def start(folder: Path, *options: str, over: int = -1):
+    """The command that `make weights-all` runs, in a folder and a process of its own."""
     folder.mkdir(exist_ok=True)
-    command = [sys.executable, str(SCRIPT), "all", "--folder", ".", "--minutes", "5", *options]
-    here = {**os.environ, "OMP_NUM_THREADS": "1", "GENTOK_PROFILE": "smoke", "TOY_OVER": str(over)}
-    here["PYTHONPATH"] = os.pathsep.join(os.path.abspath(p) for p in sys.path if p)
-    pipe = subprocess.PIPE
-    return subprocess.Popen(command, cwd=folder, env=here, stdout=pipe, stderr=pipe, text=True)
+    words = ["all", "--folder", ".", "--minutes", "5", *options]
+    process = PROCESSES.Process(target=toy_weights.command, args=(folder, words, over))
+    process.start()
+    return process
 
 
 def run(folder: Path, *options: str, over: int = -1) -> str:
     """The same to its end: what it printed."""
     process = start(folder, *options, over=over)
-    out, err = process.communicate(timeout=180)
-    assert process.returncode == 0, err[-2000:]
-    return out
+    process.join(timeout=180)
+    assert process.exitcode == 0, (folder / "err").read_text()[-2000:]
+    return (folder / "out").read_text()
 
 
 def tensors(folder: Path) -> list[torch.Tensor]:
@@ -73,8 +71,8 @@ def test_it_goes_on_after_a_kill(whole, tmp_path):
     while not kept.is_file() and time.monotonic() < deadline:
         time.sleep(0.01)
     process.kill()
-    process.communicate()
-    assert process.returncode == -signal.SIGKILL, "it was done before it could be killed"
+    process.join()
+    assert process.exitcode == -signal.SIGKILL, "it was done before it could be killed"
     assert (folder / FILES[0]).is_file() and not (folder / FILES[1]).exists()
     reached = load_checkpoint(kept)[1]["step"]
     out = run(folder)

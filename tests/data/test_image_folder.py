@@ -51,6 +51,22 @@ def test_every_picture_is_drawn(folder):
     assert set(red.round().int().tolist()) == {*range(0, 50, 10), *range(100, 150, 10)}
 
 
+def test_a_picture_repeats_in_a_batch_with_other_crops(folder):
+    draw, _ = folder_batches(folder, 16, 8, 3, _random_grey, repeats=3, workers=0)
+    batch = draw(0)
+    pictures = ((batch["image"][:, 0, 0, 0] + 1) * 127.5).round().int().tolist()
+    assert pictures[:3] == pictures[3:6] and pictures[:2] == pictures[6:]
+    assert len(set(batch["image"][:, 2, 0, 0].tolist())) == 8, "each has a crop of its own"
+    with pytest.raises(ValueError, match="repeats must be 1 or more, got 0"):
+        folder_batches(folder, 16, 8, 3, repeats=0)
+
+
+def _random_grey(picture, size, rng):
+    """The red of the picture, and a blue that the crop chose."""
+    red, *_ = picture.getpixel((0, 0))
+    return Image.new("RGB", (size, size), (red, 0, int(rng.integers(256))))
+
+
 @pytest.mark.parametrize("crop", [centre_crop, shifted_crop])
 def test_workers_and_order_change_nothing(folder, crop):
     steps = [0, 1, 2, 7, 8, 3, 3, 0]
@@ -96,12 +112,18 @@ def test_reading_draws_no_noise(folder, workers):
     assert torch.equal(torch.random.get_rng_state(), before)
 
 
+def workers_since(others):
+    """The children of this process that were not there before, without the resource tracker."""
+    found = set(psutil.Process().children()) - others
+    return [child for child in found if "resource_tracker" not in " ".join(child.cmdline())]
+
+
 def test_no_worker_outlives_its_reader(folder):
-    others = set(psutil.Process().children())  # what other tests of this process left at work
+    others = set(psutil.Process().children())  # of tests that came before
     draw, _ = folder_batches(folder, 16, 4, seed=3, workers=2)
     draw(0), draw(9)
-    mine = set(psutil.Process().children()) - others
-    assert len(mine) >= 2
+    mine = workers_since(others)
+    assert len(mine) == 2
     draw.close()
     _, alive = psutil.wait_procs(mine, timeout=20)
     assert not [p for p in alive if p.status() != psutil.STATUS_ZOMBIE]
@@ -110,11 +132,13 @@ def test_no_worker_outlives_its_reader(folder):
 def test_ctrl_c_in_a_terminal_does_not_end_the_workers(folder):
     """It reaches them, too; a training that wants to end its step still needs its batch."""
     expected = [folder_batches(folder, 16, 4, seed=3, workers=0)[0](step) for step in range(12)]
+    others = set(psutil.Process().children())
     draw, _ = folder_batches(folder, 16, 4, seed=3, workers=2)
     assert all(equal(draw(step), expected[step]) for step in (0, 1))  # both workers are up
-    for worker in psutil.Process().children():
-        if "multiprocessing" not in " ".join(worker.cmdline()):  # not the resource tracker
-            worker.send_signal(signal.SIGINT)
+    mine = workers_since(others)
+    assert len(mine) == 2
+    for worker in mine:
+        worker.send_signal(signal.SIGINT)
     assert all(equal(draw(step), expected[step]) for step in range(2, 12))
     draw.close()
 

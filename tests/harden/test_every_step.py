@@ -1,9 +1,11 @@
 """Every stage of every system under torch.compile and under gradient checkpointing.
 
 The real recipes run in the smoke profile; only how `fit` computes a step is exchanged. The graph is
-traced as ``fit(compile=True)`` traces it; the eager backend needs no C++ compiler and rounds as
-ever, so that losses and weights must be those of a plain run. A step that is computed again must
-not move a codebook or an average again: `gentok.nn.recompute` sees to it.
+traced, made functional and differentiated ahead of time as ``fit(compile=True)`` has it (backend
+"aot_eager", 1.9 times the time of tracing alone); then it runs operation by operation, which needs
+no C++ compiler and rounds as ever, so that losses and weights must be those of a plain run. A step
+that is computed again must not move a codebook or an average again: `gentok.nn.recompute` sees to
+it.
 """
 
 from functools import cache
@@ -20,6 +22,14 @@ from gentok.training.profiles import Profile
 pytestmark = pytest.mark.harden
 SMOKE = Profile("smoke", (0,), "cpu")
 SLUGS = [system.slug for system in registry.systems() if system.module is not None]
+# Systems whose steps are only traced (backend "eager"), and why they are not differentiated ahead.
+TRACED = {
+    "enat": "the adaptive weight of its adversary takes gradients on the way",
+    "rae": "the adaptive weight of its adversary takes gradients on the way",
+    "sg2im": "rounds otherwise: weights differ by 4e-4 after four steps",
+    "mogo": "not measured yet",
+    "step_video": "not measured yet",
+}
 TIMES = ("seconds",)  # columns of a history that no two runs share
 
 
@@ -31,14 +41,27 @@ class Checkpointed(loop._Turns):
 
 
 class Compiled(loop._Turns):
-    """Every step is traced."""
+    """Every step is traced and differentiated ahead."""
+
+    backend = "aot_eager"
 
     def __init__(self, *arguments):
         super().__init__(*arguments)
-        self.compile(backend="eager")
+        self.compile(backend=self.backend)
 
 
-HOW = {"plain": loop._Turns, "checkpointed": Checkpointed, "compiled": Compiled}
+class Traced(Compiled):
+    """Every step is traced."""
+
+    backend = "eager"
+
+
+HOW = {
+    "plain": loop._Turns,
+    "checkpointed": Checkpointed,
+    "compiled": Compiled,
+    "traced": Traced,
+}
 
 
 @cache
@@ -77,6 +100,8 @@ def folder(tmp_path_factory):
 @pytest.mark.parametrize("slug", SLUGS)
 @pytest.mark.parametrize("how", ["checkpointed", "compiled"])
 def test_a_training_is_the_same_training(slug, how, folder):
+    if how == "compiled" and slug in TRACED:
+        how = "traced"
     plain, other = (trained(slug, name, folder(slug)) for name in ("plain", how))
     assert len(plain) == len(other) > 0
     for number, ((rows, weights), (again, same)) in enumerate(zip(plain, other, strict=True)):

@@ -4,10 +4,10 @@ They come from a server that has imported what they need, so that a kill meets t
 the imports.
 """
 
-import multiprocessing
 import os
 import sys
 
+import forked
 import torch
 
 from gentok import cli
@@ -17,13 +17,11 @@ SYSTEMS = {  # of two, two and three stages
     "mogo": "gentok.signals.mogo.recipe",
     "point_mae": "gentok.shapes.point_mae.recipe",
 }
-CONTEXT = multiprocessing.get_context("forkserver")
-CONTEXT.set_forkserver_preload(["torch", *SYSTEMS.values()])
 
 
 def start(slug, folder):
     """Begin or go on with a training in the smoke profile; its words go to a log beside it."""
-    process = CONTEXT.Process(target=_train, args=(slug, folder))
+    process = forked.context(*SYSTEMS.values()).Process(target=_train, args=(slug, folder))
     process.start()
     return process
 

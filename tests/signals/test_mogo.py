@@ -215,6 +215,13 @@ def test_padding_counts_for_nothing_and_clips_weigh_the_same(model):
     torch.testing.assert_close(total, (alone[0] + alone[1]) / 2)
 
 
+@pytest.mark.parametrize("wrong", [0, 10])
+def test_lengths_outside_the_clip_are_refused(model, wrong):
+    """A clip of no frames would divide by none, and the loss be NaN."""
+    with pytest.raises(ValueError, match=rf"length must lie in \[1, 9\], got {min(wrong, 4)} to"):
+        model.loss({**batch_of(2), "length": torch.tensor([4, wrong])})
+
+
 def test_corruption_replaces_half_of_the_inputs_and_no_target(model):
     seen = {}
     plain = model.forward

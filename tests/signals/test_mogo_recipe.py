@@ -231,6 +231,15 @@ def test_the_margin_is_seen_by_the_encoder_and_not_by_the_transformer():
     assert not torch.equal(tokenizer.encode(motion[:, :40]), codes)
 
 
+@pytest.mark.parametrize("frames", [0, 16])
+def test_clips_too_short_for_a_code_are_refused(frames):
+    tokenizer = motion_rvq.build(motion_rvq.PRESETS["tiny"]).eval()
+    clips = [torch.zeros(40, 263), torch.zeros(frames, 263)]
+    clips = clips_module.Clips(clips, [(0, "a"), (1, "b")], margin=16)
+    with pytest.raises(ValueError, match=f"clips: clip 1 has {frames} frames, one code needs 17"):
+        recipe.clip_codes(tokenizer, clips)
+
+
 def test_batches_hold_codes_padding_length_and_text():
     torch.manual_seed(0)
     tokenizer = motion_rvq.build(motion_rvq.PRESETS["tiny"]).eval()

@@ -228,15 +228,21 @@ def test_compiled_equals_eager():
     assert list(eager.model.state_dict()) == list(compiled.model.state_dict())
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("kind", ["regression", "own_rows", "game"])
-def test_two_processes_equal_one(tmp_path, kind):
+@pytest.fixture(scope="module")
+def in_two(tmp_path_factory):
+    """A folder with what two processes trained, one kind after another."""
     launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
-    out = tmp_path / "two.safetensors"
-    command = [*launch, str(TOY), str(out), "6", kind]
+    folder = tmp_path_factory.mktemp("two")
+    command = [*launch, str(TOY), str(folder), "6", "in_turn"]
     done = subprocess.run(command, env=environment(), capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr[-2000:]
-    tensors, meta = load_checkpoint(out)
+    return folder
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["regression", "own_rows", "game"])
+def test_two_processes_equal_one(in_two, kind):
+    tensors, meta = load_checkpoint(in_two / f"{kind}.safetensors")
     assert meta["processes"] == 2
     if kind == "game":  # each process has noise of its own: the players can play, and half the rows
         assert meta["step"] == 6 and tensors["model.seen"] == 6 * 4
@@ -321,22 +327,20 @@ def test_resume_after_a_crash_is_exact(tmp_path):
 
 @pytest.mark.slow
 def test_resume_after_kill_is_exact(tmp_path):
-    steps, whole, killed = 1200, tmp_path / "whole.safetensors", tmp_path / "killed.safetensors"
-    command = [sys.executable, str(TOY), str(killed), str(steps)]
-    process = subprocess.Popen(command, env=environment())
+    steps, whole, killed = 600, tmp_path / "whole.safetensors", tmp_path / "killed.safetensors"
+    process = subprocess.Popen(
+        [sys.executable, str(TOY), str(killed), str(steps)], env=environment()
+    )
     deadline = time.monotonic() + 60
     while not killed.is_file() and time.monotonic() < deadline:
         time.sleep(0.01)
-    time.sleep(random.random())  # a step nobody chose, perhaps in the middle of a save
+    time.sleep(random.uniform(0, 0.4))  # a step nobody chose, perhaps in the middle of a save
     process.kill()
     assert process.wait() == -signal.SIGKILL, "the run ended before it could be killed"
     reached = load_checkpoint(killed)[1]["step"]  # whole and readable, whenever the kill came
     assert 0 < reached < steps
-    subprocess.run([*command, "resume"], env=environment(), check=True, timeout=300)
-    subprocess.run(
-        [sys.executable, str(TOY), str(whole), str(steps)],
-        env=environment(), check=True, timeout=300,
-    )  # fmt: skip
+    train_game(killed, steps, resume=True, save_every=3)
+    train_game(whole, steps)
     same_run(whole, killed)
     assert sorted(os.listdir(tmp_path)) == [killed.name, whole.name], "a temporary file was left"
 

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from toy_clips import SMALL, SMOKE, draw_clip, draw_files, file_plan
 
 from gentok.measure import count_parameters
 from gentok.training.checkpoint import load_checkpoint
@@ -26,21 +27,7 @@ from gentok.video.step_video.reflow import pair_noise
 from gentok.video.step_video.sources import text_encoder
 from gentok.video.step_video.text_encoders import WordTables
 
-SMOKE = Profile("smoke", (0,), "cpu")
-SMALL = replace(PRESETS["tiny"], depth=1, num_heads=2, head_dim=8, num_steps=2)
 STILL = 1e-12  # a learning rate at which nothing moves that a test could see
-
-
-def draw_clip(place: Path, frames: int, size=(40, 20), words="a red star moving left"):
-    """A clip whose frames get redder and whose columns get greener from left to right."""
-    place.mkdir(parents=True)
-    for i in range(frames):
-        pixels = np.zeros((size[1], size[0], 3), np.uint8)
-        pixels[..., 0] = 10 * i
-        pixels[..., 1] = np.linspace(0, 255, size[0])
-        Image.fromarray(pixels).save(place / f"{i:03}.png")
-    if words:
-        (place / "caption.txt").write_text(words + "\n")
 
 
 # --- plans ----------------------------------------------------------------------------------------
@@ -185,42 +172,9 @@ def test_the_weights_are_trained_put_together_and_measured(tmp_path, monkeypatch
 @pytest.fixture
 def files(tmp_path, monkeypatch):
     """Clips, selected ones, ranked pairs, as small as they go; the published plan on them."""
-    data = tmp_path / "data"
-    for i, frames in enumerate((17, 17, 20, 3)):
-        draw_clip(data / "videos" / str(i), frames)
-    draw_clip(data / "videos_selected" / "0", 17, words="a blue disc moving up")
-    for kind in PAIR:
-        draw_clip(data / "preferences" / "0" / kind, 17, words="")
-    (data / "preferences" / "0" / "caption.txt").write_text("a red star moving left")
-    monkeypatch.setenv("GENTOK_DATA", str(data))
-    whole = plan("step-video-t2v", SMOKE)
-    tiny = video_vae.PRESETS["tiny"]
-    size = replace(SMALL, prompt_suffix=" on a floor", negative_prompt="a video")
-    sizes = (replace(tiny, patchify=False, latent_channels=8), tiny)
-
-    def slow(how, lr=STILL):
-        return replace(how, lr=lr, batch_size=2)
-
-    small = {"height": 32, "width": 32}
-    task = replace(
-        whole,
-        size=size,
-        tokenizers=tuple(
-            replace(part, size=own, model=slow(part.model), pictures=3)
-            for part, own in zip(whole.tokenizers, sizes, strict=True)
-        ),
-        pretraining=tuple(
-            replace(p, **small, buckets=b, model=slow(p.model, 1e-3), pictures=3)
-            for p, b in zip(whole.pretraining, ((1,), (1, 17), (17, 1)), strict=True)
-        ),
-        sft=replace(whole.sft, **small, buckets=(17, 1), model=slow(whole.sft.model), pictures=0),
-        preference=replace(
-            whole.preference, **small, frames=(17,), model=slow(whole.preference.model)
-        ),
-        turbo=replace(
-            whole.turbo, size=turbo_size(size), pairs=3, num_steps=2, model=slow(whole.turbo.model)
-        ),
-    )
+    draw_files(tmp_path / "data")
+    monkeypatch.setenv("GENTOK_DATA", str(tmp_path / "data"))
+    task = file_plan(later=STILL)
     monkeypatch.setattr(recipe, "plan", lambda preset, profile: task)
     return tmp_path / "step.safetensors"
 

@@ -31,7 +31,9 @@ html, body { background: #fff !important }
 body { font-size: 10pt }
 article { break-before: page; max-width: none !important }
 a.headerlink, .copybtn, button, summary, .pg-form { display: none !important }
-pre, figure, tr { break-inside: avoid } pre { white-space: pre-wrap !important }
+pre, figure, tr, .cell_input, div.highlight { break-inside: avoid }
+h1, h2, h3, h4, dt.sig { break-after: avoid } pre { white-space: pre-wrap !important }
+:not(#over-all) { box-shadow: none !important } /* printed, each becomes a picture */
 details > * { display: block } img { max-width: 100% }
 </style>"""
 

@@ -5,6 +5,8 @@ that is killed goes on where it was and ends with the same rows. A run is known 
 reaches, its arm's arguments and its seed: after a change of any of these it is made anew.
 """
 
+import copyreg
+import functools
 import hashlib
 import json
 import re
@@ -19,6 +21,8 @@ import torch
 
 from gentok.book.records import described, finite, plain, write_whole
 from gentok.data import folder
+
+CACHED = type(functools.cache(id))
 
 Train = Callable[..., dict[str, Any]]
 
@@ -136,8 +140,20 @@ def _work(
         return
     import joblib
 
+    copyreg.pickle(CACHED, _carried)
     work = joblib.Parallel(n_jobs=processes, return_as="generator_unordered")
     yield from work(joblib.delayed(_one)(journal, place, runs[place], train) for place in todo)
+
+
+def _carried(function: Any) -> str | tuple:
+    """How a function under ``functools.cache`` goes to another process.
+
+    One of an imported module goes by its name. One of a notebook is wrapped anew there, with an
+    empty cache: a name in ``__main__`` leads to nothing in the other process.
+    """
+    if function.__module__ != "__main__":
+        return function.__qualname__
+    return functools.lru_cache(**function.cache_parameters()), (function.__wrapped__,)
 
 
 def _one(journal: Journal, place: int, run: Run, train: Train) -> tuple:

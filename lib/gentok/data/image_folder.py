@@ -89,6 +89,7 @@ def folder_batches(
     batch_size: int,
     seed: int,
     crop: Crop = centre_crop,
+    repeats: int = 1,
     workers: int | None = None,
 ) -> tuple[ReadAhead, int]:
     """Batches of square pictures, each picture drawn from the whole folder.
@@ -99,6 +100,8 @@ def folder_batches(
         batch_size: B.
         seed: of the order.
         crop: makes a square of a picture; by default the middle.
+        repeats: rows of a batch that show one picture, each by a crop of its own (repeated
+            augmentation, Hoffer et al. 2020).
         workers: processes that read ahead; by default none for a small folder, else by the cores.
 
     Returns:
@@ -108,12 +111,17 @@ def folder_batches(
 
     Raises:
         FileNotFoundError: if there is no class, or a class without a picture.
+        ValueError: if ``repeats`` is below 1.
     """
+    if repeats < 1:
+        raise ValueError(f"repeats must be 1 or more, got {repeats}")
     pictures = ImageFolder(folder, size, seed, crop)
 
     def keys(step: int) -> list[tuple[int, int, int]]:
-        index = torch.randint(len(pictures), (batch_size,), generator=generator(seed, step))
-        return [(position, step, row) for row, position in enumerate(index.tolist())]
+        different = -(-batch_size // repeats)
+        index = torch.randint(len(pictures), (different,), generator=generator(seed, step))
+        shown = index.repeat(repeats)[:batch_size]  # far apart: processes share out rows in order
+        return [(position, step, row) for row, position in enumerate(shown.tolist())]
 
     return ReadAhead(pictures, keys, _together, workers), len(pictures.class_names)
 

@@ -4,12 +4,15 @@ All numbers of a kind are converted at once. Where that fails, the lines are rea
 which of them is at fault.
 """
 
+import re
 from pathlib import Path
 
 import numpy as np
 
 from gentok.data.files import reading
 from gentok.data.polygons import FARTHEST, Surface
+
+COMMENT = re.compile("#[^\n]*")
 
 
 def read_obj(path: Path) -> Surface:
@@ -40,10 +43,7 @@ def _lines(path: Path) -> list[str]:
     """Lines without comments; what a backslash joins stands in the last of its lines."""
     with reading(path, "OBJ file"):
         text = path.read_text(encoding="utf-8-sig", errors="replace")
-    lines = text.split("\n")
-    if "#" in text:
-        lines = [line.partition("#")[0] if "#" in line else line for line in lines]
-    lines = [line.strip() for line in lines]
+    lines = [line.strip() for line in COMMENT.sub("", text).split("\n")]
     for i in range(len(lines) - 1) if "\\" in text else ():
         if lines[i].endswith("\\"):
             lines[i], lines[i + 1] = "", f"{lines[i][:-1]} {lines[i + 1]}".strip()

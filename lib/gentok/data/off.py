@@ -26,17 +26,19 @@ def read_off(path: Path) -> Surface:
     """
     with reading(path, "OFF file"):
         text = path.read_text(encoding="utf-8-sig", errors="replace")
-        lines = text.splitlines()
+        lines = [line for line in text.splitlines() if line and not line.isspace()]
         if "#" in text:
-            lines = [line.partition("#")[0] if "#" in line else line for line in lines]
-        text = "\n".join(line for line in lines if line and not line.isspace())
-        keyword = KEYWORD.match(text)
+            lines = [line.partition("#")[0].strip() for line in lines]
+            lines = [line for line in lines if line]
+        head = lines[0] + "\n" if lines else ""
+        keyword = KEYWORD.match(head)
         if not keyword:
             raise ValueError(f"it begins with {text[:20]!r}; accepted: OFF")
         homogeneous, dimensions, binary = keyword.groups()
         if dimensions or binary:
             raise ValueError("accepted: text, in three dimensions")
-        counts, *rows = text[keyword.end() :].strip().split("\n")
+        glued = head[keyword.end() :].strip()
+        counts, *rows = ([glued] if glued else []) + lines[1:]
         return _surface(counts, rows, width=4 if homogeneous else 3)
 
 
@@ -48,24 +50,22 @@ def _surface(counts: str, rows: list[str], width: int) -> Surface:
     vertices, faces = (int(word) for word in counts.split()[:2])  # edges: not used, may be absent
     if min(vertices, faces) < 0 or vertices + faces > len(rows):
         raise ValueError(f"{vertices} vertices and {faces} faces stated, {len(rows)} lines found")
-    numbers = [row.split()[:width] for row in rows[:vertices]]
+    numbers = [word for row in rows[:vertices] for word in row.split()[:width]]
     corners = np.array(numbers, dtype=np.float64).reshape(vertices, width)
     if width == 4:
         with np.errstate(divide="ignore", invalid="ignore"):  # a surface refuses what comes of it
             corners = corners[:, :3] / corners[:, 3:]
-    sizes, rings = _polygons([row.split() for row in rows[vertices : vertices + faces]])
-    return Surface(corners, sizes, rings)
+    return Surface(corners, *_polygons(rows[vertices : vertices + faces]))
 
 
-def _polygons(rows: list[list[str]]) -> tuple[np.ndarray, np.ndarray]:
+def _polygons(rows: list[str]) -> tuple[np.ndarray, np.ndarray]:
     """Rows of ``n``, then n corners; a colour may follow -> (F,) sizes, corners one after another.
 
     All numbers of a kind are converted at once.
     """
-    sizes = np.array([row[0] for row in rows], dtype=np.int64)
-    words = np.array([len(row) for row in rows], dtype=np.int64)
-    for face in np.flatnonzero((sizes < 3) | (sizes >= words))[:1]:
-        raise ValueError(f"a face of {sizes[face]} corners in a line of {words[face]} words")
+    sizes = np.array([row.split(None, 1)[0] for row in rows], dtype=np.int64)
     ends = (sizes + 1).tolist()
-    flat = [word for row, end in zip(rows, ends, strict=True) for word in row[1:end]]
-    return sizes, np.array(flat, dtype=np.int64)
+    words = [word for row, end in zip(rows, ends, strict=True) for word in row.split()[1:end]]
+    if sizes.min(initial=3) < 3 or len(words) != sizes.sum():
+        raise ValueError("a face must state three corners or more, and name as many")
+    return sizes, np.array(words, dtype=np.int64)

@@ -114,7 +114,7 @@ def decode_images(encoded: list[bytes], where: str) -> Tensor:
         if array.shape != arrays[0].shape:
             sizes = f"{arrays[0].shape[:2]} and {array.shape[:2]}"
             raise ValueError(f"{where}: images 0 and {index} differ in height and width: {sizes}")
-    return torch.from_numpy(np.stack([array.transpose(2, 0, 1) for array in arrays]))
+    return torch.from_numpy(np.stack(arrays)).permute(0, 3, 1, 2).contiguous()
 
 
 def _check_side(images: Tensor, side: int, where: str) -> None:

@@ -4,8 +4,9 @@ The published presets follow the paper and its code: AdamW at 2e-3 for a batch o
 cosine, 5 epochs of warm-up, weight decay on matrices alone, RandAugment, mixup 0.8 or CutMix 1.0,
 label smoothing 0.1, random erasing 0.25, stochastic depth, a floor of 1e-5. (The paper prints a
 rate of 0.02; its code has 2e-3. A colour jitter stands in its configuration, but the library that
-it calls drops it where RandAugment is on.) Left out: CvT-21's repeated augmentation; fine-tuning at
-384 pixels, which uses SGD.
+it calls drops it where RandAugment is on.) CvT-21 sees every picture of a batch three times, each
+time changed in another way (repeated augmentation; the number is that of timm). Left out:
+fine-tuning at 384 pixels, which uses SGD.
 
 The small presets see shapes of the procedural world or patches of photographs, each picture a few
 times at most, and nothing is mixed: regularisation of that kind pays over hundreds of epochs.
@@ -64,6 +65,7 @@ class Plan:
         sides: of the pictures, in pixels; ``alone``: steps at the first, then they take turns.
         size: of the network; ``classifier``: how it is trained.
         mixing: whether pictures and labels are mixed, smoothed and erased.
+        repeats: rows of a batch that show one picture of a folder, each changed in its own way.
         rival: position tables of a second network, trained alike; None trains none.
     """
 
@@ -75,10 +77,12 @@ class Plan:
     classifier: Stage
     alone: int = 0
     mixing: bool = False
+    repeats: int = 1
     rival: str | None = None
 
 
 PUBLISHED = {"cvt-13": 0.05, "cvt-21": 0.1, "cvt-w24": 0.1}  # weight decay
+REPEATS = {"cvt-21": 3}  # of a picture in a batch
 
 
 def plan(preset: str, profile: Profile) -> Plan:
@@ -89,7 +93,7 @@ def plan(preset: str, profile: Profile) -> Plan:
     """
     size = preset_of(PRESETS, preset)
     if preset in PUBLISHED:
-        return _published(size, profile, PUBLISHED[preset])
+        return _published(size, profile, PUBLISHED[preset], REPEATS.get(preset, 1))
     small = Stage(
         steps=profile.pick(smoke=4, cpu=600, gpu=20_000),
         batch_size=profile.pick(smoke=8, cpu=32, gpu=128),
@@ -118,7 +122,7 @@ def plan(preset: str, profile: Profile) -> Plan:
     return Plan("photographs", PHOTOGRAPHS, patches, (size.image_size,), size, small)
 
 
-def _published(size: CvTConfig, profile: Profile, weight_decay: float) -> Plan:
+def _published(size: CvTConfig, profile: Profile, weight_decay: float, repeats: int) -> Plan:
     epoch = IMAGENET / BATCH  # steps
     batch_size = profile.pick(smoke=8, cpu=32, gpu=BATCH)
     classifier = Stage(
@@ -133,7 +137,8 @@ def _published(size: CvTConfig, profile: Profile, weight_decay: float) -> Plan:
         accumulate=max(1, batch_size // MICRO_BATCH),
         precision="bf16" if profile.name == "gpu" else "no",
     )
-    return Plan("folder", (), 0, (size.image_size,), size, classifier, mixing=True)
+    sides = (size.image_size,)
+    return Plan("folder", (), 0, sides, size, classifier, mixing=True, repeats=repeats)
 
 
 def plain_rival(size: CvTConfig) -> ViTConfig:
@@ -179,7 +184,7 @@ def draws(task: Plan, seed: int) -> Batches:
     size, rows = task.size, task.classifier.batch_size
     if task.data == "folder":
         draw, num_classes = folder_batches(
-            _folder(size), size.image_size, rows, seed, crop=augmented_crop
+            _folder(size), size.image_size, rows, seed, augmented_crop, task.repeats
         )
         if num_classes > size.num_classes:
             raise ValueError(f"num_classes: the data have {num_classes}, got {size.num_classes}")

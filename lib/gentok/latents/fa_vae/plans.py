@@ -20,6 +20,7 @@ from gentok.training.profiles import Profile
 PATCHES = 8192  # photographs' patches that a small preset trains on
 Size = TypeVar("Size", FAVAEConfig, KLVAEConfig)
 OURS = "decoupled"  # FA-VAE's name among its rivals
+LATE = 0.8  # share of a small preset's steps after which the adversary enters
 # Configuration class and ``build(config)`` of the tokenizers that are held against each other.
 KINDS: dict[str, tuple[type, Callable]] = {
     "pixel": (KLVAEConfig, KLVAE),
@@ -53,6 +54,16 @@ class Plan:
     def sizes(self) -> dict[str, FAVAEConfig | KLVAEConfig]:
         """Rivals and FA-VAE by the names of `KINDS`."""
         return {**self.rivals, OURS: self.size}
+
+    def longer(self, factor: float) -> "Plan":
+        """The same over ``factor`` times as many steps of the tokenizers, adversary at the end."""
+        steps = round(factor * self.tokenizer.steps)
+        return replace(
+            self,
+            size=_adversary_at(self.size, LATE, steps),
+            tokenizer=replace(self.tokenizer, steps=steps),
+            rivals={name: _adversary_at(rival, LATE, steps) for name, rival in self.rivals.items()},
+        )
 
 
 PUBLISHED = ("f16d32-a", "f16d32-b")  # sizes that follow VA-VAE's plan
@@ -99,11 +110,11 @@ def _photographs(
     return Plan(
         "photographs",
         PATCHES,
-        _adversary_at(size, 0.8, steps),
+        _adversary_at(size, LATE, steps),
         None,
         _of_photographs(steps, profile, batch_size, lr),
         None,
-        {name: _adversary_at(rival, 0.8, steps) for name, rival in rivals.items()},
+        {name: _adversary_at(rival, LATE, steps) for name, rival in rivals.items()},
     )
 
 
@@ -120,7 +131,7 @@ def _tiny(size: FAVAEConfig, profile: Profile) -> Plan:
         ema=0.995,
     )
     dit = replace(lightning_dit.PRESETS["tiny"], patch_size=2)
-    size = _adversary_at(size, 0.8, steps)
+    size = _adversary_at(size, LATE, steps)
     return Plan("photographs", PATCHES, size, dit, tokenizer, generator, {})
 
 
@@ -167,7 +178,7 @@ def _world(size: FAVAEConfig, profile: Profile) -> Plan:
     )
     dit = replace(lightning_dit.PRESETS["tiny"], dim=160, depth=6, num_heads=4, patch_size=2)
     pictures = profile.pick(smoke=32, cpu=16_384)
-    size = _adversary_at(size, 0.8, steps)
+    size = _adversary_at(size, LATE, steps)
     return Plan("plain", pictures, size, dit, tokenizer, generator, {})
 
 

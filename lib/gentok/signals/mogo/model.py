@@ -161,6 +161,9 @@ class Mogo(nn.Module):
             batch: ``codes`` (B, T, Q), ``text`` (B, text_dim), and ``length`` (B,) where clips
                 are shorter than T.
             step: unused.
+
+        Raises:
+            ValueError: if a length is not in [1, T].
         """
         codes, size = batch["codes"], self.config.codebook_size
         inputs = codes
@@ -170,6 +173,7 @@ class Mogo(nn.Module):
             inputs = torch.where(replace & (codes < size), noise, codes)
         nll = self._nll(self(inputs, batch["text"]), codes)  # (B, T, Q)
         if "length" in batch:
+            self._check_length(batch["length"], codes.shape[1])
             frame = torch.arange(codes.shape[1], device=codes.device)
             seen = (frame < batch["length"][:, None])[..., None]  # (B, T, 1)
             levels = ((nll * seen).sum(1) / batch["length"][:, None]).mean(0)
@@ -255,6 +259,12 @@ class Mogo(nn.Module):
         if end > len(self.place):
             raise ValueError(f"{end} tokens are more than max_positions = {len(self.place)}")
         return x + self.place[start:end]
+
+    def _check_length(self, length: Tensor, frames: int) -> None:
+        if not length.is_meta and not 1 <= int(length.min()) <= int(length.max()) <= frames:
+            raise ValueError(
+                f"length must lie in [1, {frames}], got {int(length.min())} to {int(length.max())}"
+            )
 
     def _check_codes(self, codes: Tensor, text: Tensor) -> None:
         levels, size = self.config.num_levels, self.config.codebook_size

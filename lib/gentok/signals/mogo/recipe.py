@@ -286,9 +286,18 @@ def window_batches(
 
 
 def clip_codes(tokenizer: MotionRVQ, clips: Clips) -> list[Tensor]:
-    """The codes of each clip, (N, Q), less those of its margin: every clip is encoded once."""
+    """The codes of each clip, (N, Q), less those of its margin: every clip is encoded once.
+
+    Raises:
+        ValueError: if a clip is too short for a single code.
+    """
     factor, codes = tokenizer.config.factor, {}
     lengths = [len(clip) for clip in clips.features]
+    least = clips.margin + factor
+    if short := [i for i, length in enumerate(lengths) if length < least]:
+        raise ValueError(
+            f"clips: clip {short[0]} has {lengths[short[0]]} frames, one code needs {least}"
+        )
     for length in sorted(set(lengths)):
         same = [i for i, other in enumerate(lengths) if other == length]
         whole = torch.stack([clips.features[i][: length // factor * factor] for i in same])
