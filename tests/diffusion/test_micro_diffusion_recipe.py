@@ -11,7 +11,7 @@ from gentok.diffusion import micro_diffusion as micro
 from gentok.diffusion.micro_diffusion import cost, recipe, sources
 from gentok.diffusion.micro_diffusion.config import MicroDiTConfig
 from gentok.diffusion.micro_diffusion.model import build
-from gentok.diffusion.micro_diffusion.plans import BEFORE, plan
+from gentok.diffusion.micro_diffusion.plans import BEFORE, MASKED, plan
 from gentok.diffusion.micro_diffusion.presets import PRESETS
 from gentok.measure import count_parameters
 from gentok.training.loop import load_model
@@ -91,7 +91,8 @@ def test_every_plan_is_whole(name, profile):
     task = plan(name, profile)
     assert len(task.parts) == 1 + (name in BEFORE)
     for part in task.parts:
-        assert 0 < part.size.unmasked_from < part.training.steps
+        end = part.size.unmasked_from
+        assert end is None if name in MASKED else 0 < end < part.training.steps
         assert part.name == "" or part is not task.parts[-1]
         part.training.fit_arguments()
     assert replace(task.parts[-1].size, unmasked_from=None) == PRESETS[name]
@@ -128,6 +129,24 @@ def test_trains_two_resolutions_keeps_them_and_draws(autoencoder, tmp_path):
     assert Image.open(tmp_path / "samples.png").size[0] > 3 * 100
 
 
+def test_masked_training_is_the_longer_ones_first_steps(autoencoder):
+    """So the two files of weights differ by the unmasked steps alone."""
+    names = ("world-32", "world-32-masked")
+    for level in (SMOKE, LONG, GPU):
+        whole, alone = (plan(name, level).parts[0] for name in names)
+        assert alone.training.steps == whole.size.unmasked_from
+        assert replace(alone.training, steps=whole.training.steps) == whole.training
+    heads = {}
+    for name in names:
+        task, seen = plan(name, SMOKE), heads.setdefault(name, [])
+        recipe.train_part(
+            task.parts[0], sources.source(task, "cpu", 0), SMOKE, progress=False, seed=0,
+            on_step=lambda _, model, seen=seen: seen.append(model.head.linear.weight.tolist()),
+        )  # fmt: skip
+    whole, alone = heads.values()
+    assert alone == whole[: len(alone)] and len(whole) == len(alone) + 1
+
+
 def test_resumed_training_is_the_same(autoencoder, tmp_path):
     whole = recipe.train("tiny", SMOKE, out=tmp_path / "a.safetensors", resume=False, seed=0)
     again = recipe.train("tiny", SMOKE, out=tmp_path / "a.safetensors", resume=True, seed=0)
@@ -138,15 +157,16 @@ def test_resumed_training_is_the_same(autoencoder, tmp_path):
 def test_weights_are_kept_read_back_and_measured(autoencoder, tmp_path):
     out = tmp_path / "run.safetensors"
     model = recipe.train("tiny", SMOKE, out=out, resume=False, seed=0)
-    path = write(tmp_path / "kept.safetensors", recipe.WEIGHTS, recipe.WEIGHTS.collect(out), {})
-    system = recipe.WEIGHTS.assemble(**read(path, recipe.WEIGHTS))
+    kept = recipe.WEIGHTS["micro_diffusion"]
+    path = write(tmp_path / "kept.safetensors", kept, kept.collect(out), {})
+    system = kept.assemble(**read(path, kept))
     for name, tensor in model.state_dict().items():
         half = tensor.half().float()
         assert torch.equal(system.generator.state_dict()[name], half), name
     assert system.options == recipe.SAMPLER
-    found = recipe.WEIGHTS.measure(system, 4)
+    found = kept.measure(system, 4)
     assert {"drawn_shape", "drawn_colour", "drawn_place", "drawn_all", "real_all"} <= set(found)
-    assert found["real_all"] >= 0.75 and found == recipe.WEIGHTS.measure(system, 4)
+    assert found["real_all"] >= 0.75 and found == kept.measure(system, 4)
 
 
 def test_the_world_gives_latents_and_captions(autoencoder):

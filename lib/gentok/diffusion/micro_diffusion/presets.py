@@ -29,6 +29,8 @@ PRESETS: dict[str, MicroDiTConfig] = {
     "tiny": replace(_WORLD, dim=64, mixer_dim=48, depth=3),
     # The chapter's own: samples of the captioned world.
     "world-32": _WORLD32,
+    # The same without the unmasked end: what a quarter of the tokens teaches alone.
+    "world-32-masked": _WORLD32,
     # The same at 64 pixels: positions squeezed, other noise levels, as published for 512.
     "world-64": replace(_WORLD32, input_size=16, position_scale=2.0, sigma_mean=0.0, sigma_std=0.6),
     # The chapter's study.

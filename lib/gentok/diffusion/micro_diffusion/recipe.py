@@ -152,12 +152,19 @@ def _data(preset: str, profile: Profile, seed: int) -> dict[str, Learned]:
     return {"training": Learned(scenes.source, (scenes.images, scenes.looks))}
 
 
-WEIGHTS = Weights(
-    preset="world-32",
-    parts={"tokenizer": (KLVAEConfig, kl_vae.build), "generator": (MicroDiTConfig, build)},
-    train=train,
-    collect=_collect,
-    assemble=_assemble,
-    measure=_measure,
-    data=partial(_data, "world-32"),
-)
+def _weights(preset: str) -> Weights:
+    return Weights(
+        preset=preset,
+        parts={"tokenizer": (KLVAEConfig, kl_vae.build), "generator": (MicroDiTConfig, build)},
+        train=train,
+        collect=_collect,
+        assemble=_assemble,
+        measure=_measure,
+        data=partial(_data, preset),
+    )
+
+
+WEIGHTS = {
+    "micro_diffusion": _weights("world-32"),
+    "micro_diffusion_masked": _weights("world-32-masked"),
+}
