@@ -178,7 +178,7 @@ def look_inside(network, size, seed):
 
 
 # %%
-runs = study.ablate("masking", run_arm, arms)
+runs = study.ablate("masking", run_arm, arms, seeds=range(4))
 
 # %% tags=["hide-input"]
 study.finish()
