@@ -44,10 +44,11 @@ from gentok.diffusion.micro_diffusion import recipe
 from gentok.diffusion.micro_diffusion.sources import World, encode_texts
 from gentok.measure.fixed import fixed_noise
 from gentok.nn.token_masks import num_kept
-from gentok.training import fit
+from gentok.training import fit, profiles
 
 page = chapter.open("micro_diffusion", profile, seed)
-level, study = page.level, page.study
+level = profiles.profile(profile)  # apart: no experiment reads the page
+study = page.study
 
 # %% [markdown]
 # ## Learning begins
@@ -135,17 +136,13 @@ def run_arm(seed, size, stage):
     network, history = train(size, stage, seed)
     test = network, latents, captions, SIGMAS, noise
     errors = micro.errors_at(*test).mean(1)  # (S,), nothing dropped
-    wrong = micro.errors_at(
-        network, latents, captions.roll(1, 0), SIGMAS, noise
-    )
+    wrong = micro.errors_at(network, latents, captions.roll(1, 0), SIGMAS, noise)
     return {
         "error": float(errors.mean()),
         "by_sigma": errors.tolist(),
         "low_noise": float(errors[:3].mean()),
         "high_noise": float(errors[3:].mean()),
-        "as_trained": float(
-            micro.errors_at(*test, kept(size.mask_ratio)).mean()
-        ),
+        "as_trained": float(micro.errors_at(*test, kept(size.mask_ratio)).mean()),
         "wrong_caption": float(wrong.mean()),
         "loss": last_loss(history),
         **look_inside(network, size, seed),
@@ -166,10 +163,7 @@ def look_inside(network, size, seed):
     torch.manual_seed(seed)
     start = micro.build(size)
     moved = micro.influence(network, x, middle, captions, kept(0.75))
-    loads = [
-        micro.expert_loads(model, x, middle, captions)
-        for model in (network, start)
-    ]
+    loads = [micro.expert_loads(model, x, middle, captions) for model in (network, start)]
     return {
         "influence": float(moved.mean()),
         "unevenness": micro.unevenness(loads[0]),
@@ -178,7 +172,7 @@ def look_inside(network, size, seed):
 
 
 # %%
-runs = study.ablate("masking", run_arm, arms, seeds=range(4))
+runs = study.ablate("masking", run_arm, arms)
 
 # %% tags=["hide-input"]
 study.finish()
