@@ -87,7 +87,7 @@ study = page.study
 
 # %%
 system = gentok.pretrained("micro_diffusion")  # part of the book
-asked, looks = micro.asked(level.pick(smoke=8, cpu=120), recipe.HELD_OUT)
+asked, looks = micro.asked(level.pick(smoke=8, cpu=60), recipe.HELD_OUT)
 images = micro.draw(system, asked, recipe.HELD_OUT)
 found = micro.obeyed(images, looks)  # a rule reads the pictures
 
@@ -635,7 +635,7 @@ page.say(
 
 # %%
 masked = gentok.pretrained("micro_diffusion_masked")
-few = level.pick(smoke=4, cpu=24)
+few = level.pick(smoke=4, cpu=16)
 quarter = micro.draw(masked, asked[:few], recipe.HELD_OUT)
 
 # %% mystnb={"image": {"alt": "Two rows of eight pictures drawn from the same noise and captions, by the network with an unmasked end and by the one that was trained with a mask alone: both show the shapes, colours and places asked for"}} tags=["hide-input", "slide"]
