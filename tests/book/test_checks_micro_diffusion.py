@@ -2,6 +2,7 @@
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from exercise_answers import *  # noqa: F403
 
 from gentok.book.checks import micro_diffusion
@@ -73,7 +74,7 @@ WRONG = {
         (lambda s, k: columns(s.softmax(1), s, k), "softmax comes first"),
         (lambda s, k: columns(s, s.softmax(1), k), "not scores"),
         (lambda s, k: (experts(s, k) > 0).float(), "not 1"),
-        (lambda s, k: experts(s, k) / experts(s, k).sum(1, keepdim=True), "again"),
+        (lambda s, k: F.normalize(experts(s, k), p=1, dim=1), "again"),
         (lambda s, k: experts(s, k)[0], "shape"),
     ],
     "kept_loss": [

@@ -58,6 +58,9 @@ def expert_choice(answer: Callable) -> Verdict:
         weights = scores.softmax(1)
         return take(weights, weights, k, 0)
 
+    def normalized(weights: Tensor) -> Tensor:
+        return weights / weights.sum(1, keepdim=True).clamp_min(1e-9)
+
     generator, cases = _seeded(1), []
     for tokens, experts, k in ((8, 3, 2), (6, 4, 3), (10, 5, 4)):
         cases.append((2 * torch.randn(tokens, experts, generator=generator), k))
@@ -88,7 +91,7 @@ def expert_choice(answer: Callable) -> Verdict:
             ),
             Mistake(
                 "the weights are not made to add up to 1 again",
-                lambda scores, k: right(scores, k) / right(scores, k).sum(1, keepdim=True),
+                lambda scores, k: normalized(right(scores, k)),
             ),
         ],
         otherwise="softmax over experts; then each column keeps its k largest, the rest is 0",
