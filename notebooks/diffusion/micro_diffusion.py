@@ -87,7 +87,7 @@ study = page.study
 
 # %%
 system = gentok.pretrained("micro_diffusion")  # part of the book
-asked, looks = micro.asked(level.pick(smoke=8, cpu=60), recipe.HELD_OUT)
+asked, looks = micro.asked(level.pick(smoke=8, cpu=60, study=8), recipe.HELD_OUT)
 images = micro.draw(system, asked, recipe.HELD_OUT)
 found = micro.obeyed(images, looks)  # a rule reads the pictures
 
@@ -499,7 +499,7 @@ def look_inside(network, size, seed):
 
 
 # %%
-runs = study.ablate("masking", run_arm, arms)
+runs = study.ablate("masking", run_arm, arms, seeds=range(4))
 
 # %% tags=["hide-input"]
 summarize(runs, ["error", "as_trained", "influence"])
@@ -879,7 +879,7 @@ page.say("{lines}", lines="\n".join(lessons))
 # 1.3 million parameters in the comparisons and half a minute of training each.
 # The arms are compared by EDM's error on held-out latents after equally many
 # steps or operations, not at their ends, and not by FID: a difference in error
-# says little about how a picture looks to a person. All seeds share one data
+# says little about how a picture looks to a person. Four seeds share one data
 # set and one autoencoder. Block-wise masks, the 16-channel autoencoder and the
 # 512-pixel stage are in the library and not in this study. Operations are
 # counted, not timed: on one core a small network does not get faster in
