@@ -565,9 +565,8 @@ axes.set(xlabel="noise level $\\sigma$", ylabel="error added")
 axes.axhline(0, color="#555555", linestyle=":");
 
 # %% [markdown]
-# The mixer helps at every level of noise: what it tells of the missing patches
-# is not only the layout, which decides at high noise, but also how the floor
-# and the colours go on, which decides at low noise.
+# The mixer helps at every level of noise, so what it tells of the missing
+# patches is not the layout alone: at low noise the layout is plain to see.
 #
 # ## At equal cost
 #
