@@ -499,7 +499,7 @@ def look_inside(network, size, seed):
 
 
 # %%
-runs = study.ablate("masking", run_arm, arms, seeds=range(4))
+runs = study.ablate("masking", run_arm, arms, seeds=range(5))
 
 # %% tags=["hide-input"]
 summarize(runs, ["error", "as_trained", "influence"])
@@ -883,7 +883,7 @@ page.say("{lines}", lines="\n".join(lessons))
 # 1.3 million parameters in the comparisons and half a minute of training each.
 # The arms are compared by EDM's error on held-out latents after equally many
 # steps or operations, not at their ends, and not by FID: a difference in error
-# says little about how a picture looks to a person. Four seeds share one data
+# says little about how a picture looks to a person. Five seeds share one data
 # set and one autoencoder. Block-wise masks, the 16-channel autoencoder and the
 # 512-pixel stage are in the library and not in this study. Operations are
 # counted, not timed: on one core a small network does not get faster in
