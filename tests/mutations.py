@@ -524,6 +524,80 @@ MUTATIONS = [
         "tests/data/test_graph_scenes.py::test_a_box_in_a_box_is_inside_and_not_beside",
     ),
     Mutation(
+        "experts take the tokens that they like least",
+        "nn/experts.py",
+        "self.tokens_per_expert(x.shape[1]), dim=-1)",
+        "self.tokens_per_expert(x.shape[1]), dim=-1, largest=False)",
+        "tests/nn/test_experts.py::test_expert_choice_is_brute_force",
+    ),
+    Mutation(
+        "what experts say is not weighted",
+        "nn/experts.py",
+        "out = weights[..., None] * self.experts(rows)",
+        "out = self.experts(rows)",
+        "tests/nn/test_experts.py::test_expert_choice_is_the_products_with_one_hot_matrices",
+    ),
+    Mutation(
+        "the patch mixer misses the patches that are dropped",
+        "diffusion/micro_diffusion/model.py",
+        "tokens = self.mixer(tokens, y, c)",
+        "seen = tokens if keep is None else take_tokens(tokens, keep)\n"
+        "        seen = tokens if keep is None else put_tokens(seen, keep, config.num_tokens)\n"
+        "        tokens = self.mixer(seen, y, c)",
+        "tests/diffusion/test_micro_diffusion.py::"
+        "test_a_dropped_patch_speaks_through_the_mixer_and_not_without_it",
+    ),
+    Mutation(
+        "dropped patches carry a loss",
+        "diffusion/micro_diffusion/model.py",
+        "(patches if keep is None else patches.gather(1, keep)).mean(1)",
+        "patches.mean(1)",
+        "tests/diffusion/test_micro_diffusion.py::test_the_loss_is_that_of_kept_patches_alone",
+    ),
+    Mutation(
+        "masking ends a step too late",
+        "diffusion/micro_diffusion/model.py",
+        "(end is None or step < end)",
+        "(end is None or step <= end)",
+        "tests/diffusion/test_micro_diffusion.py::test_the_schedule_of_the_mask",
+    ),
+    Mutation(
+        "latents keep a deviation of one",
+        "diffusion/micro_diffusion/model.py",
+        "return self.normalize(z) * self.config.sigma_data",
+        "return self.normalize(z)",
+        "tests/diffusion/test_micro_diffusion.py::"
+        "test_a_published_autoencoders_factor_is_used_as_it_is",
+    ),
+    Mutation(
+        "the last block has experts, too",
+        "diffusion/micro_diffusion/config.py",
+        "i % 2 == 1 and i < self.depth - 1",
+        "i % 2 == 1",
+        "tests/diffusion/test_micro_diffusion.py::test_layer_wise_widths_are_the_published_ones",
+    ),
+    Mutation(
+        "positions are not squeezed",
+        "diffusion/micro_diffusion/layers.py",
+        "sincos_1d(axis.flatten() / scale, dim // 2)",
+        "sincos_1d(axis.flatten(), dim // 2)",
+        "tests/diffusion/test_micro_diffusion.py::"
+        "test_positions_are_those_of_numpy_and_squeezed_by_the_scale",
+    ),
+    Mutation(
+        "the norm of a caption stands before the activation",
+        "diffusion/micro_diffusion/layers.py",
+        "self.fc2(self.norm(self.act(self.fc1(x))))",
+        "self.fc2(self.act(self.norm(self.fc1(x))))",
+        "tests/diffusion/test_micro_diffusion.py::"
+        "test_captions_pass_norm_after_activation_and_all_places_are_averaged",
+    ),
+    Mutation(
+        "top and bottom change places",
+        "data/placed_shapes.py",
+        "position=(towards * out + shake)[:, None]",
+        "position=(shake - towards * out)[:, None]",
+        "tests/data/test_placed_shapes.py::test_places_are_the_detectors",
         "a refused picture is learned",
         "tokens/atvc/stream.py",
         "else obeyed",

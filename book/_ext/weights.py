@@ -63,6 +63,11 @@ METRICS = {
     "p8c16_psnr": ("from 256", "{:.1f} dB"),
     "drawn_relations": ("relations that hold in what is drawn", "{:.1%}"),
     "decoded_relations": ("in decoded scenes", "{:.1%}"),
+    "drawn_shape": ("shape as the caption says", "{:.1%}"),
+    "drawn_colour": ("colour", "{:.1%}"),
+    "drawn_place": ("place", "{:.1%}"),
+    "drawn_all": ("all three", "{:.1%}"),
+    "decoded_all": ("in decoded pictures", "{:.1%}"),
     "tuned_psnr": ("from 64, decoder tuned against an adversary", "{:.1f} dB"),
 }
 

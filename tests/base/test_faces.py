@@ -12,6 +12,7 @@ import gentok
 from gentok.base import kl_vae, lightning_dit, vqgan
 from gentok.base.foundation import FrozenNetwork
 from gentok.base.masked import nat
+from gentok.diffusion import micro_diffusion
 from gentok.latents.ard_vae import model as ard_vae
 from gentok.latents.fa_vae import model as fa_vae
 from gentok.latents.rae import dit as rae_dit
@@ -153,6 +154,23 @@ def test_continuous_pictures(name, generator):
     assert images.shape == x.shape and images.isfinite().all()
 
 
+@pytest.mark.parametrize("name", ["kl_vae", "fa_vae", "rae", "vitok"])
+def test_captioned_pictures(name):
+    """A generator that reads captions: any states of a text encoder, any grid of latents."""
+    torch.manual_seed(0)
+    tokenizer, x = TOKENIZERS[name]()
+    z = tokenizer.eval().encode(x)
+    channels, side, _ = tokenizer.latent_space.shape
+    tiny = micro_diffusion.PRESETS["tiny"]
+    network = micro_diffusion.build(replace(tiny, in_channels=channels, input_size=side, depth=2))
+    network.set_statistics(z)
+    torch.testing.assert_close(network.denormalize(network.normalize(z)), z, rtol=1e-4, atol=1e-4)
+    caption = torch.randn(2, tiny.caption_length, tiny.caption_dim)
+    network.loss({"latent": z, "caption": caption}, 0)[0].backward()
+    images = tokenizer.decode(network.sample(2, caption, num_steps=2, guidance_scale=1.5))
+    assert images.shape == x.shape and images.isfinite().all()
+
+
 def test_continuous_clips():
     torch.manual_seed(0)
     tokenizer, x = TOKENIZERS["vitok_video"]()
@@ -290,7 +308,7 @@ ALONE = {
     "ChatStream": "draws behind orders and pictures",
 }
 JOINED = {
-    "LightningDiT", "RAEDiT", "ViTokDiT", "MaskedTokenModel",
+    "LightningDiT", "RAEDiT", "ViTokDiT", "MicroDiT", "MaskedTokenModel",
     "StepVideo", "Mogo", "FlattenedTransformer",
     "Gpt", "NextScaleGpt", "AxialTransformer", "StackedAxialTransformer",
 }  # fmt: skip

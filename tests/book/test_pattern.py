@@ -21,6 +21,7 @@ PATTERNED = [  # slugs
     "fa_vae",
     "matformer",
     "mert",
+    "micro_diffusion",
     "mogo",
     "point_mae",
     "rae",

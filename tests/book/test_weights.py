@@ -28,6 +28,8 @@ SOURCES = {
     "fa_vae_photographs": "photographs",
     "matformer": "pydoc",
     "mert": "procedural tunes",
+    "micro_diffusion": "procedural world: one upright shape",
+    "micro_diffusion_masked": "procedural world: one upright shape",
     "mogo": "procedural motions",
     "point_mae": "procedural solids",
     "sg2im": "shapes on a grey floor",
@@ -43,6 +45,8 @@ STAGES = {
     "fa_vae_photographs": {"pixel", "coupled"},
     "matformer": {"S", "M", "L", "XL"},
     "mert": {"codec"},
+    "micro_diffusion": set(),
+    "micro_diffusion_masked": set(),
     "mogo": {"tokenizer"},
     "point_mae": {"classifier", "segmenter"},
     "rae": {"mae", "generator", "guide"},
@@ -278,10 +282,24 @@ def test_orders_are_obeyed_or_refused_with_the_right_reason():
     assert abs(metrics["forbidden"] - metrics["forbidden_swapped"]) <= 0.03
 
 
+@pytest.mark.parametrize("name", ["micro_diffusion", "micro_diffusion_masked"])
+def test_sentences_are_obeyed_with_and_without_an_unmasked_end(name):
+    """The rule reads true pictures, and decoded ones nearly as well; samples obey each word."""
+    metrics = read_header(find(name))["metrics"]
+    assert metrics["items"] >= 500 and metrics["real_all"] >= LEAST_READ
+    assert metrics["decoded_all"] >= LEAST_OBEYED
+    words = [metrics[f"drawn_{word}"] for word in ("shape", "colour", "place")]
+    assert min(words) >= LEAST_ACCURACY and metrics["drawn_all"] >= LEAST_ACCURACY
+
+
 def test_a_system_may_keep_a_second_file():
     assert weights.of("fa_vae_photographs").preset == "photographs-64"
     assert list(weights.of_system("fa_vae")) == ["fa_vae", "fa_vae_photographs"]
     assert list(weights.of_system("enat")) == ["enat"]
+    assert list(weights.of_system("micro_diffusion")) == [
+        "micro_diffusion",
+        "micro_diffusion_masked",
+    ]
 
 
 def test_all_kept_weights_together_are_small():
