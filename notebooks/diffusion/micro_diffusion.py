@@ -380,8 +380,8 @@ plot.image_grid(
 );
 
 # %% [markdown]
-# Places come first, then colours; outlines take the twenty times longer
-# training of the weights above.
+# Places and colours come first; outlines take the much longer training of the
+# weights above.
 #
 # ## Where is the mask put?
 #
@@ -513,6 +513,7 @@ plot.intervals(
     "error with nothing dropped (lower is better)",
 );
 
+
 # %% tags=["hide-input"]
 def of(arm, metric="error"):
     """Mean over the seeds of an arm."""
@@ -563,6 +564,7 @@ axes = sns.lineplot(
 axes.set(xscale="log", title="What masking costs, by noise level")
 axes.set(xlabel="noise level $\\sigma$", ylabel="error added")
 axes.axhline(0, color="#555555", linestyle=":");
+
 
 # %% [markdown]
 # The mixer helps at every level of noise, so what it tells of the missing
@@ -687,6 +689,7 @@ plot.spectra(
     "Power by frequency",
 );
 
+
 # %% [markdown]
 # ### What do experts take?
 #
@@ -742,6 +745,9 @@ page.say(
 )
 
 # %% [markdown]
+# Neither is favoured, and next to no token goes without. Which experts take a
+# token is another matter; it is left open here.
+#
 # ### What do its features know?
 #
 # The same pictures pass the trained network with little noise and *no*
@@ -773,6 +779,9 @@ page.say(
 )
 
 # %% [markdown]
+# Colours are known best. An average over all tokens keeps what many of them
+# share, and blurs which of them it was that lay on the shape.
+#
 # ## Claims: what the paper says, what we saw
 #
 # They were written down before the study ran, each with the smallest effect
