@@ -62,7 +62,8 @@ from gentok.book.chapter import show_code
 from gentok.book.checks import micro_diffusion as check
 from gentok.book.study import summarize
 from gentok.data import batches, generator, to_float
-from gentok.data.placed_shapes import PLACES, placed_shapes
+from gentok.data.placed_shapes import placed_shapes
+from gentok.data.world import COLOURS
 from gentok.diffusion import micro_diffusion as micro
 from gentok.diffusion.micro_diffusion import recipe
 from gentok.diffusion.micro_diffusion.sources import World, encode_texts
@@ -91,10 +92,10 @@ asked, looks = micro.asked(level.pick(smoke=8, cpu=60, study=8), recipe.HELD_OUT
 images = micro.draw(system, asked, recipe.HELD_OUT)
 found = micro.obeyed(images, looks)  # a rule reads the pictures
 
-# %% mystnb={"image": {"alt": "Three rows of eight generated pictures, each above the sentence it was drawn for: shapes in bright colours on shaded floors, at the left, right, top, bottom or in the centre, as the sentences say"}} tags=["hide-input", "slide"]
+# %% mystnb={"image": {"alt": "Four rows of six generated pictures, each above the sentence it was drawn for: shapes in bright colours on shaded floors, at the left, right, top, bottom or in the centre, as the sentences say"}} tags=["hide-input", "slide"]
 words = [caption.replace(" at ", "\nat ") for caption in asked[:24]]
 plot.image_grid(
-    images[:24], "Sentences and what was drawn", columns=8, captions=words
+    images[:24], "Sentences and what was drawn", columns=6, captions=words
 );
 
 # %% tags=["hide-input"]
@@ -325,7 +326,7 @@ axes.barh(stages, spent, height=0.5, label="as trained")
 axes.invert_yaxis()
 axes.set(title="Where the published training goes")
 axes.set(xlabel="operations ($10^{18}$)")
-axes.legend();
+axes.legend(loc="lower right");
 
 # %% tags=["hide-input"]
 page.say(
@@ -372,11 +373,11 @@ axes.annotate(
     ha="right",
 );
 
-# %% mystnb={"image": {"alt": "A row of eight pictures of the briefly trained network above their captions: blurred blobs, most at the right place and some of the right colour"}} tags=["hide-input"]
+# %% mystnb={"image": {"alt": "A row of six pictures of the briefly trained network above their captions: blurred blobs, most at the right place and some of the right colour"}} tags=["hide-input"]
 young = micro.TextToImage(world.tokenizer, ours, **recipe.SAMPLER)
-first = micro.draw(young, asked[:8], recipe.HELD_OUT)
+first = micro.draw(young, asked[:6], recipe.HELD_OUT)
 plot.image_grid(
-    first, "After half a minute of training", columns=8, captions=words[:8]
+    first, "After half a minute of training", columns=6, captions=words[:6]
 );
 
 # %% [markdown]
@@ -755,14 +756,14 @@ page.say(
 # by t-SNE, with no label used. **Predict first**: by shape, by colour or by
 # place?
 
-# %% mystnb={"image": {"alt": "A t-SNE map of averaged features of held-out pictures, marked by the place of their shape"}} tags=["hide-input"]
+# %% mystnb={"image": {"alt": "A t-SNE map of averaged features of held-out pictures, marked by the colour of their shape"}} tags=["hide-input"]
 features = look(system.generator.head, lambda x: x.mean(1))
 points = tsne(features, perplexity=min(30.0, len(features) / 4))
 plot.scatter(
     points,
-    held.looks[:, 2],
-    list(PLACES),
-    title="Averaged last features, by place (t-SNE)",
+    held.looks[:, 1],
+    list(COLOURS),
+    title="Averaged last features, by colour (t-SNE)",
 );
 
 # %% tags=["hide-input"]
