@@ -203,11 +203,13 @@ class Study:
                 f"{self.path.name}: {name!r} has arms {recorded}, not {variants}; "
                 f"`make study NB={self.slug} EXP='{name}'` makes it anew"
             )
-        made = experiment["made"]
+        made, seconds = experiment["made"], experiment["seconds"]
+        # Runs of an earlier, stopped study come out of its journal, which keeps no times.
+        time = f"in {seconds:.0f} s" if seconds >= 1 else "by a study that was stopped and resumed"
         print(
             f"{name}: {len(runs)} runs over seeds {experiment['seeds']}, recorded "
             f"{made['ended'][:10]} on {made['machine']['cores']} cores "
-            f"({made['machine']['threads']} threads) in {experiment['seconds']:.0f} s"
+            f"({made['machine']['threads']} threads) {time}"
         )
         return runs
 
