@@ -598,6 +598,8 @@ MUTATIONS = [
         "position=(towards * out + shake)[:, None]",
         "position=(shake - towards * out)[:, None]",
         "tests/data/test_placed_shapes.py::test_places_are_the_detectors",
+    ),
+    Mutation(
         "a refused picture is learned",
         "tokens/atvc/stream.py",
         "else obeyed",

@@ -88,7 +88,8 @@ study = page.study
 
 # %%
 system = gentok.pretrained("micro_diffusion")  # part of the book
-asked, looks = micro.asked(level.pick(smoke=8, cpu=60, study=8), recipe.HELD_OUT)
+number = level.pick(smoke=8, cpu=60, study=8)
+asked, looks = micro.asked(number, recipe.HELD_OUT)
 images = micro.draw(system, asked, recipe.HELD_OUT)
 found = micro.obeyed(images, looks)  # a rule reads the pictures
 

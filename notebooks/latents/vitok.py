@@ -638,7 +638,7 @@ def drawn_by(seed, channels, normalized):
 
 # %% tags=["hide-input"]
 def run_width(seed, channels, normalized):
-    """What the judge says of samples, and of decoded codes of real pictures."""
+    """What the judge says of samples, and of real pictures' decoded codes."""
     samples, kinds = drawn_by(seed, channels, normalized)
     model = tokenizer_of(seed, channels)[2]
     real = centred_shapes(level.pick(smoke=10, cpu=200), 32, 99_991)
@@ -698,6 +698,7 @@ plot.compare_rows(
     {"training pictures": shown.floats()[order], "samples": live_shapes[:10]},
     "A generator of codes of four channels, trained just now",
 );
+
 
 # %% [markdown]
 # (vitok-side)=

@@ -306,6 +306,7 @@ ALONE = {
     "ARDVAE": "draws from the prior of its own latents",
     "SG2Im": "draws behind the graphs of scenes",
     "ChatStream": "draws behind orders and pictures",
+    "AxialVideoTransformer": "draws clips of pixels behind given frames",
 }
 JOINED = {
     "LightningDiT", "RAEDiT", "ViTokDiT", "MicroDiT", "MaskedTokenModel",

@@ -245,14 +245,18 @@ def faults(found):
 
 
 def versions(path):
-    """All versions of a record that git knows, oldest first, and the one in the working tree."""
+    """All versions of a record on the main line, oldest first, and the one in the working tree.
+
+    What is written on branches side by side follows no order; a merge is held against the version
+    that it was merged into.
+    """
     inside = path.relative_to(ROOT).as_posix()
 
     def git(*words):
         done = subprocess.run(["git", "-C", str(ROOT), *words], capture_output=True, text=True)
         return done.stdout if done.returncode == 0 else ""
 
-    commits = git("log", "--reverse", "--format=%H", "--", inside).split()
+    commits = git("log", "--first-parent", "--reverse", "--format=%H", "--", inside).split()
     texts = [(c[:9], git("show", f"{c}:{inside}")) for c in commits]
     found = [(name, json.loads(text)) for name, text in texts if text]
     found.append(("the working tree", json.loads(path.read_text("utf-8"))))

@@ -33,8 +33,11 @@ def stages(plan) -> list[Stage]:
         for item in value if isinstance(value, tuple) else (value,):
             if isinstance(item, Stage):
                 found.append(item)
-            elif hasattr(item, "model") and isinstance(item.model, Stage):
-                found.append(item.model)
+            found += [
+                part
+                for name in ("model", "training")
+                if isinstance(part := getattr(item, name, None), Stage)
+            ]
     return found
 
 
