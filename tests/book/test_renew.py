@@ -6,6 +6,7 @@ import random
 import shutil
 import subprocess
 import sys
+from functools import cache
 
 import pytest
 
@@ -233,22 +234,20 @@ def test_what_may_follow_a_version_of_a_record(change, reason):
     assert reason in (found := allowed(MADE, MADE | change)) and bool(reason) == bool(found)
 
 
-def faults(found):
-    """A line for each change from version to version that may not be."""
+def faults(before, name, after):
+    """A line for each change from a version to the next that may not be."""
     lines = []
-    for (_, before), (name, after) in zip(found, found[1:], strict=False):
-        for experiment in before["experiments"].keys() & after["experiments"].keys():
-            why = allowed(before["experiments"][experiment], after["experiments"][experiment])
-            if why:
-                lines.append(f"{experiment!r}, at {name}: {why}")
+    for experiment in before["experiments"].keys() & after["experiments"].keys():
+        why = allowed(before["experiments"][experiment], after["experiments"][experiment])
+        if why:
+            lines.append(f"{experiment!r}, at {name}: {why}")
     return lines
 
 
-def versions(path):
-    """All versions of a record on the main line, oldest first, and the one in the working tree.
+def changes(path):
+    """Each commit that git knows of a record: the versions before it, its name, its own version.
 
-    What is written on branches side by side follows no order; a merge is held against the version
-    that it was merged into.
+    A merge has several before it, and follows from one of them; last comes the working tree.
     """
     inside = path.relative_to(ROOT).as_posix()
 
@@ -256,11 +255,19 @@ def versions(path):
         done = subprocess.run(["git", "-C", str(ROOT), *words], capture_output=True, text=True)
         return done.stdout if done.returncode == 0 else ""
 
-    commits = git("log", "--first-parent", "--reverse", "--format=%H", "--", inside).split()
-    texts = [(c[:9], git("show", f"{c}:{inside}")) for c in commits]
-    found = [(name, json.loads(text)) for name, text in texts if text]
-    found.append(("the working tree", json.loads(path.read_text("utf-8"))))
-    return [(name, record) for name, record in found if "claims" not in record]
+    @cache
+    def version(commit):
+        text = git("show", f"{commit}:{inside}")
+        record = json.loads(text) if text else None
+        return None if record is None or "claims" in record else record
+
+    for line in git("log", "--full-history", "--format=%H %P", "--", inside).splitlines():
+        commit, *parents = line.split()
+        before = [record for parent in parents if (record := version(parent))]
+        if before and version(commit):
+            yield before, commit[:9], version(commit)
+    if now := version("HEAD"):
+        yield [now], "the working tree", json.loads(path.read_text("utf-8"))
 
 
 @pytest.mark.parametrize(
@@ -269,7 +276,8 @@ def versions(path):
 def test_nobody_edited_a_record(path):
     if not (ROOT / ".git").exists():
         pytest.skip("no git history here")
-    assert faults(versions(path)) == []
+    for before, name, after in changes(path):
+        assert [] in (found := [faults(record, name, after) for record in before]), found
 
 
 @pytest.mark.parametrize(
@@ -285,7 +293,7 @@ def test_a_record_of_the_book_that_is_edited_by_hand_is_caught(edit):
     """ENAT's record as it is, then with one thing changed."""
     record = json.loads((ROOT / "book" / "results" / "enat.json").read_text("utf-8"))
     other = json.loads(json.dumps(record))
-    assert faults([("then", record), ("now", other)]) == []
+    assert faults(record, "now", other) == []
     edit(other["experiments"]["blocks"])
-    (line,) = faults([("then", record), ("now", other)])
+    (line,) = faults(record, "now", other)
     assert line.startswith("'blocks', at now: ")
