@@ -266,7 +266,8 @@ def guidance_table(rows: list[dict]) -> str:
 
 def figure(found: dict[str, list[dict]], path: Path) -> None:
     """Error and judged share by evaluations; judged share by spread under guidance."""
-    sheet, (left, middle, right) = plt.subplots(1, 3, figsize=(13.2, 4.2))
+    sheet, axes = plt.subplot_mosaic([["left", "middle"], ["low", "low"]], figsize=(9.6, 7.6))
+    left, middle, low = axes.values()
     for name, marker in zip(SAMPLERS, MARKERS, strict=False):
         own = [row for row in found["samplers"] if row["name"] == name]
         counts, style = [row["evaluations"] for row in own], "--" if name in DRAWING else "-"
@@ -279,13 +280,13 @@ def figure(found: dict[str, list[dict]], path: Path) -> None:
         ax.set(xscale="log", xlabel="evaluations of the network")
         ax.set_xticks(EVALUATIONS, EVALUATIONS, minor=False)
         ax.minorticks_off()
-    left.set(yscale="log", ylabel="relative error")
-    middle.set(ylabel="judged right")
+    left.set(yscale="log", ylabel="relative error", title="how far from the exact end")
+    middle.set(ylabel="judged right", title="what the judge says")
     middle.legend(fontsize=8)
     for row, marker in zip(found["guidance"], MARKERS * 2, strict=False):
-        right.plot(row["spread"], row["judged"], marker, markersize=9, label=row["name"])
-    right.set(xlabel="spread of a class, pictures = 1", ylabel="judged right")
-    right.legend(fontsize=8)
+        low.plot(row["spread"], row["judged"], marker, markersize=9, label=row["name"])
+    low.set(xlabel="spread of a class, pictures = 1", ylabel="judged right", title="guidance")
+    low.legend(fontsize=8)
     sheet.savefig(path, metadata={"Date": None})
     plt.close(sheet)
 
