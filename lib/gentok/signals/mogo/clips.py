@@ -83,14 +83,16 @@ def humanml3d() -> Clips:
 
     Raises:
         FileNotFoundError: if it is absent, or holds no clip of such a length.
-        ValueError: if the list is not text, or two clips differ in the number of features.
+        ValueError: if the list is no text of names, or two clips differ in the number of features.
     """
     listed = find(f"{FOLDER}/train.txt")
     if listed is None:
         raise missing("HumanML3D (features of 263 numbers)", f"{FOLDER}/train.txt")
     clips, folder = Clips(motions=[]), listed.parent
     vectors, texts = folder / "new_joint_vecs", folder / "texts"
-    for name in read_text(listed).split():
+    if "\0" in (names := read_text(listed)):
+        raise ValueError(f"{listed} is no list of names: it holds a null byte")
+    for name in names.split():
         path = vectors / f"{name}.npy"
         try:
             array, lines = _features(path), read_text(texts / f"{name}.txt").splitlines()
