@@ -174,7 +174,8 @@ if __name__ == "__main__":
     path, count = Path(sys.argv[1]), int(sys.argv[2])
     if "blocks" in sys.argv:
         model = train_blocks(path, count, resume="resume" in sys.argv).model
-        print("here", sum(p.to_local().numel() for p in model.parameters()))
+        held = sum(p.to_local().numel() for p in model.parameters())
+        sys.stdout.write(f"here {held}\n")  # in one piece: two processes write to one pipe
     elif "in_turn" in sys.argv:  # one start of the processes for all kinds
         train_regression(path / "regression.safetensors", count, batches)
         train_regression(path / "own_rows.safetensors", count, OwnRows())
