@@ -604,7 +604,7 @@ plot.loss_curves(
 # **Predict first**: the wide code reconstructs better. Whose samples are better,
 # and what does the scale change?
 
-# %%
+# %% tags=["hide-input"]
 KINDS = torch.tensor([SHAPES.index(name) for name in EASIEST])
 SAMPLER = {"num_steps": 50, "guidance_scale": 3.0}  # published: 250 steps
 
@@ -690,7 +690,7 @@ plot.intervals(
     "share named as asked",
 );
 
-# %% mystnb={"image": {"alt": "Two rows of ten small pictures: shapes of the training set, and samples of a small generator that has learned for a quarter of a minute, most of them with the outline of the shape that was asked for"}} tags=["hide-input"]
+# %% mystnb={"image": {"alt": "Two rows of ten small pictures: shapes of the training set, and samples of a small generator that was trained just now, most of them with the outline of the shape that was asked for"}} tags=["hide-input"]
 live_shapes, live_kinds = drawn_by(seed, 4, True)
 shown = tokenizer_of(seed, 4)[1]
 order = [int((shown.labels == k % 5).nonzero()[k // 5]) for k in range(10)]

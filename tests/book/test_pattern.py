@@ -95,7 +95,8 @@ class Shape:
         """
         sources = self.visible()
         # The whole counts blank lines and solutions, too; a cell what is written in it.
-        total = sum(source.count("\n") + 1 for source in sources)
+        whole = sources + [cell.source for cell in self.code if "solution" in pairs.tags_of(cell)]
+        total = sum(source.count("\n") + 1 for source in whole)
         longest = max((sum(map(bool, source.split("\n"))) for source in sources), default=0)
         exercises, figures = len(EXERCISE.findall(self.text)), self.slides()
         drawn = re.search(rf"\{{figure\}} \S*img/{self.slug}\.svg", self.text)
